@@ -1,0 +1,214 @@
+"""Checks of arguments where they enter the library.
+
+Each check raises ``TypeError`` or ``ValueError`` naming the argument, what was expected and what
+came; none repairs anything. Checks of shapes and types always run. Checks of *values* are skipped
+where tensors have none: under fake tensors, compilation and CUDA graph capture.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+
+def values_known(*tensors: Tensor) -> bool:
+    """Whether the entries of the tensors can be read here without breaking a trace.
+
+    Args:
+        *tensors: tensors of any shape.
+
+    Returns:
+        False under fake tensors, ``torch.compile`` and CUDA graph capture.
+    """
+    if torch.compiler.is_compiling() or any(isinstance(t, FakeTensor) for t in tensors):
+        return False
+    return not (any(t.is_cuda for t in tensors) and torch.cuda.is_current_stream_capturing())
+
+
+def require_tensor(name: str, value: object, event_dims: int = 1) -> Tensor:
+    """A floating-point tensor with at least ``event_dims`` axes, the last ones not empty.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what came.
+        event_dims: number of trailing axes of one point: 1 for vectors, 2 for matrices
+            (then the last two must agree).
+
+    Returns:
+        ``value`` itself.
+
+    Raises:
+        TypeError: not a tensor, or not of a real floating-point type.
+        ValueError: too few axes, an empty trailing axis, or a matrix that is not square.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {value.dtype}")
+    trailing = value.shape[value.ndim - event_dims :]
+    if value.ndim < event_dims or 0 in trailing:
+        form = "(..., d)" if event_dims == 1 else "(..., d, d)"
+        raise ValueError(f"{name}: expected shape {form} with d >= 1, got {tuple(value.shape)}")
+    if event_dims == 2 and trailing[0] != trailing[1]:
+        raise ValueError(f"{name}: expected square matrices, got shape {tuple(value.shape)}")
+    return value
+
+
+def require_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Two tensors of one dtype on one device: nothing is moved or cast silently.
+
+    Raises:
+        TypeError: the dtypes differ.
+        ValueError: the devices differ.
+    """
+    if value.dtype != other.dtype:
+        raise TypeError(f"{name}: expected {other.dtype} like {other_name}, got {value.dtype}")
+    if value.device != other.device:
+        raise ValueError(
+            f"{name}: expected device {other.device} like {other_name}, got {value.device}"
+        )
+
+
+def require_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """A tensor of exactly this shape.
+
+    Raises:
+        ValueError: the shape is another.
+    """
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(value.shape)}")
+
+
+def require_broadcastable(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Two tensors whose shapes broadcast.
+
+    Raises:
+        ValueError: they do not.
+    """
+    try:
+        torch.broadcast_shapes(value.shape, other.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: expected a shape that broadcasts with {other_name} "
+            f"{tuple(other.shape)}, got {tuple(value.shape)}"
+        ) from None
+
+
+def require_values(name: str, value: Tensor, valid: Tensor, expected: str) -> None:
+    """Every entry of ``valid`` is true; skipped where values are not known.
+
+    Args:
+        name: the argument's name, for the message.
+        value: the argument; the message quotes its first offending entry where shapes agree.
+        valid: truth values, of the shape of ``value`` or of its batch.
+        expected: what was expected, in words.
+
+    Raises:
+        ValueError: some entry of ``valid`` is false.
+    """
+    if not values_known(value, valid) or bool(valid.all()):
+        return
+    came = ""
+    if valid.shape == value.shape:
+        came = f", got {value[~valid].flatten()[0].item()!r}"
+    raise ValueError(f"{name}: expected {expected}{came}")
+
+
+def require_finite(name: str, value: Tensor) -> None:
+    """No NaN and no infinity.
+
+    Raises:
+        ValueError: there is one.
+    """
+    require_values(name, value, value.isfinite(), "finite values")
+
+
+def require_number(
+    name: str, value: float, minimum: float = -math.inf, *, strict: bool = False
+) -> float:
+    """A finite Python number, at least (or strictly above) ``minimum``.
+
+    Raises:
+        TypeError: not a real number.
+        ValueError: not finite, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not math.isfinite(value) or value < minimum or (strict and value == minimum):
+        sign = ">" if strict else ">="
+        raise ValueError(f"{name}: expected a finite number {sign} {minimum:g}, got {value!r}")
+    return float(value)
+
+
+def require_count(name: str, value: int, minimum: int = 1) -> int:
+    """A whole number, at least ``minimum``.
+
+    Raises:
+        TypeError: not an ``int``.
+        ValueError: too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
+    if value < minimum:
+        raise ValueError(f"{name}: expected a whole number >= {minimum}, got {value!r}")
+    return value
+
+
+def sum_tolerance(value: Tensor) -> float:
+    """How far the sum of ``d`` numbers may lie from its nominal value: ``d * sqrt(eps)``."""
+    return float(value.shape[-1] * math.sqrt(torch.finfo(value.dtype).eps))
+
+
+def require_simplex(name: str, value: Tensor, *, positive: bool = False) -> None:
+    """Points of the probability simplex along the last axis.
+
+    Args:
+        name: the argument's name, for the message.
+        value: shape ``(..., d)``.
+        positive: ask for strictly positive entries.
+
+    Raises:
+        ValueError: a negative entry (or a zero, if ``positive``), a NaN, or a sum further from 1
+            than ``d * sqrt(eps)``.
+    """
+    if not values_known(value):
+        return
+    bound = "positive" if positive else "nonnegative"
+    valid = value > 0 if positive else value >= 0
+    require_values(name, value, valid, f"{bound} probabilities")
+    total = value.sum(-1)
+    off = (total - 1).abs()
+    # Written so that a NaN fails.
+    if not bool((off <= sum_tolerance(value)).all()):
+        raise ValueError(
+            f"{name}: expected probabilities that sum to 1, got a sum of "
+            f"{total.flatten()[off.argmax()].item()!r}"
+        )
+
+
+def require_extra(module: str, extra: str) -> ModuleType:
+    """An optional dependency, imported when it is first needed.
+
+    Args:
+        module: the module to import, such as ``"cvxpy"``.
+        extra: the extra of ``pyproject.toml`` that brings it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        ImportError: it is not installed; the message says which extra to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise ImportError(
+            f"{module} is not installed; install it with: pip install 'mdtheory[{extra}]'"
+        ) from error

@@ -1,0 +1,1 @@
+"""Part one of the book: convex online mirror descent."""
