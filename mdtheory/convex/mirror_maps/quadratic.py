@@ -1,0 +1,238 @@
+"""Mirror maps made from norms: Euclidean, Mahalanobis and p-norm."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_number, require_tensor, require_values, values_known
+from mdtheory.convex.mirror_maps.base import MirrorMap, inner
+from mdtheory.convex.mirror_maps.domains import Ball, Domain, euclidean_norm
+
+
+class Euclidean(MirrorMap):
+    r""":math:`\psi(x) = \|x\|_2^2 / 2` on the whole space or on a closed convex domain.
+
+    The mirror step is projected gradient descent.
+
+    Args:
+        domain: ``Ball``, ``Box``, ``Simplex`` or another ``Domain``; ``None`` is the whole space.
+
+    Raises:
+        TypeError: ``domain`` is no ``Domain``.
+    """
+
+    strong_convexity = 1.0
+
+    def __init__(self, domain: Domain | None = None) -> None:
+        self.domain = _require_domain(domain)
+        self.carries_dual = domain is None
+
+    def norm(self, x: Tensor) -> Tensor:
+        r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
+        return euclidean_norm(x)
+
+    def dual_norm(self, gradient: Tensor) -> Tensor:
+        r"""Norm :math:`\|g\|_2`; see :meth:`MirrorMap.dual_norm`."""
+        return euclidean_norm(gradient)
+
+    def _potential(self, x: Tensor) -> Tensor:
+        return (x * x).sum(-1) / 2
+
+    def _to_dual(self, x: Tensor) -> Tensor:
+        return x
+
+    def _to_primal(self, theta: Tensor) -> Tensor:
+        return theta if self.domain is None else self.domain._project(theta)
+
+    def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        return ((x - y) ** 2).sum(-1) / 2
+
+
+class Mahalanobis(MirrorMap):
+    r""":math:`\psi(x) = x^\top A x / 2` on the whole space or on a ball.
+
+    On the ball the dual of a point is found by the secular equation ``eq-secular``.
+
+    Args:
+        matrix: :math:`A`, symmetric and positive definite, shape ``(..., d, d)``; its leading axes
+            broadcast with those of the points.
+        domain: ``None`` or a ``Ball`` (of the Euclidean norm).
+
+    Raises:
+        TypeError: ``matrix`` is no floating-point tensor, or ``domain`` is no ``Ball``.
+        ValueError: ``matrix`` is not square, not symmetric or not positive definite.
+    """
+
+    strong_convexity = 1.0
+
+    def __init__(self, matrix: Tensor, domain: Ball | None = None) -> None:
+        require_tensor("matrix", matrix, 2)
+        require_values("matrix", matrix, matrix.isfinite(), "finite values")
+        require_symmetric("matrix", matrix)
+        if domain is not None and not isinstance(domain, Ball):
+            raise TypeError(f"domain: expected None or a Ball, got {domain!r}")
+        self.matrix = matrix
+        self.domain = domain
+        self.carries_dual = domain is None
+        self._curvatures, self._axes = torch.linalg.eigh(matrix)
+        require_values("matrix", matrix, self._curvatures > 0, "positive definite matrices")
+
+    def norm(self, x: Tensor) -> Tensor:
+        r"""Norm :math:`\sqrt{x^\top A x}`; see :meth:`MirrorMap.norm`."""
+        return euclidean_norm(self._curvatures.sqrt() * self._turn(x))
+
+    def dual_norm(self, gradient: Tensor) -> Tensor:
+        r"""Norm :math:`\sqrt{g^\top A^{-1} g}`; see :meth:`MirrorMap.dual_norm`."""
+        return euclidean_norm(self._turn(gradient) / self._curvatures.sqrt())
+
+    def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
+        """Refuse what is no point; see :meth:`MirrorMap.check_point`."""
+        super().check_point(name, x, border=border)
+        return self._check_dimension(name, x)
+
+    def check_dual(self, name: str, theta: Tensor) -> Tensor:
+        """Refuse what is no dual; see :meth:`MirrorMap.check_dual`."""
+        super().check_dual(name, theta)
+        return self._check_dimension(name, theta)
+
+    def _check_dimension(self, name: str, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.matrix.shape[-1]:
+            raise ValueError(
+                f"{name}: expected {self.matrix.shape[-1]} coordinates, got shape {tuple(x.shape)}"
+            )
+        if x.dtype != self.matrix.dtype:
+            raise TypeError(f"{name}: expected {self.matrix.dtype}, got {x.dtype}")
+        return x
+
+    def _potential(self, x: Tensor) -> Tensor:
+        return inner(x, self._to_dual(x)) / 2
+
+    def _to_dual(self, x: Tensor) -> Tensor:
+        return (self.matrix @ x[..., None])[..., 0]
+
+    def _to_primal(self, theta: Tensor) -> Tensor:
+        turned = self._turn(theta)
+        if self.domain is None:
+            return self._turn_back(turned / self._curvatures)
+        assert isinstance(self.domain, Ball)  # by the constructor
+        shift = _secular_root(turned, self._curvatures, self.domain.radius)
+        return self.domain._project(self._turn_back(turned / (self._curvatures + shift)))
+
+    def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._potential(x - y)
+
+    def _turn(self, x: Tensor) -> Tensor:
+        return (self._axes.mT @ x[..., None])[..., 0]
+
+    def _turn_back(self, x: Tensor) -> Tensor:
+        return (self._axes @ x[..., None])[..., 0]
+
+
+class PNorm(MirrorMap):
+    r""":math:`\psi(x) = \|x\|_p^2 / 2` on the whole space, :math:`1 < p \le 2`.
+
+    Its dual map and its primal map are the same formula with :math:`p` and with the conjugate
+    exponent :math:`q = p / (p - 1)`.
+
+    Args:
+        p: the exponent.
+
+    Raises:
+        TypeError: ``p`` is no number.
+        ValueError: ``p`` lies outside (1, 2].
+    """
+
+    def __init__(self, p: float) -> None:
+        self.p = require_number("p", p, 1.0, strict=True)
+        if p > 2:
+            raise ValueError(f"p: expected a number in (1, 2], got {p!r}")
+        self.q = self.p / (self.p - 1)
+        self.strong_convexity = self.p - 1
+
+    def norm(self, x: Tensor) -> Tensor:
+        r"""Norm :math:`\|x\|_p`; see :meth:`MirrorMap.norm`."""
+        return _p_norm(x, self.p)
+
+    def dual_norm(self, gradient: Tensor) -> Tensor:
+        r"""Norm :math:`\|g\|_q`; see :meth:`MirrorMap.dual_norm`."""
+        return _p_norm(gradient, self.q)
+
+    def _potential(self, x: Tensor) -> Tensor:
+        return _p_norm(x, self.p) ** 2 / 2
+
+    def _to_dual(self, x: Tensor) -> Tensor:
+        return _p_norm_gradient(x, self.p)
+
+    def _to_primal(self, theta: Tensor) -> Tensor:
+        return _p_norm_gradient(theta, self.q)
+
+    def _conjugate(self, theta: Tensor) -> Tensor:
+        return _p_norm(theta, self.q) ** 2 / 2
+
+
+def require_symmetric(name: str, matrix: Tensor) -> None:
+    """Refuse matrices that differ from their transpose by more than rounding.
+
+    Args:
+        name: the argument's name, for the message.
+        matrix: shape ``(..., d, d)``.
+
+    Raises:
+        ValueError: a matrix is not symmetric.
+    """
+    gap = (matrix - matrix.mT).abs().amax((-2, -1))
+    allowed = torch.finfo(matrix.dtype).eps ** 0.5 * matrix.abs().amax((-2, -1))
+    require_values(name, matrix, gap <= allowed, "symmetric matrices")
+
+
+def _require_domain(domain: Domain | None) -> Domain | None:
+    if domain is not None and not isinstance(domain, Domain):
+        raise TypeError(f"domain: expected None or a Domain, got {type(domain).__name__}")
+    return domain
+
+
+def _secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
+    """The ``k >= 0`` with ``|turned / (curvatures + k)| = radius``, or 0 inside the ball.
+
+    Equation ``eq-secular``. Newton's method on ``1 / radius - 1 / |x(k)|``, which is almost linear
+    in ``k``; from ``k = 0`` it rises to the root.
+    """
+    turned, curvatures = torch.broadcast_tensors(turned, curvatures)
+    scale = turned.abs().amax(-1, keepdim=True)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    turned, radii = turned / scale, radius / scale
+    shift = torch.zeros_like(scale)
+    for _ in range(100):
+        point = turned / (curvatures + shift)
+        squared = (point * point).sum(-1, keepdim=True)
+        slope = (point * point / (curvatures + shift)).sum(-1, keepdim=True)
+        length = squared.sqrt()
+        step = squared / slope * (length - radii) / radii
+        following = torch.where(length > radii, shift + step, shift)
+        # Below one rounding error of curvature + shift a step no longer moves the point.
+        moved = following - shift > 2 * torch.finfo(shift.dtype).eps * (curvatures + shift)
+        shift = following
+        if values_known(shift) and not bool(moved.any()):
+            break
+    return shift
+
+
+def _p_norm(x: Tensor, p: float) -> Tensor:
+    scale = _largest(x)
+    return ((x / scale).abs() ** p).sum(-1) ** (1 / p) * scale[..., 0]
+
+
+def _p_norm_gradient(x: Tensor, p: float) -> Tensor:
+    """Gradient of ``|x|_p^2 / 2``, homogeneous of degree 1: computed on ``x`` over its largest."""
+    scale = _largest(x)
+    unit = x / scale
+    length = (unit.abs() ** p).sum(-1, keepdim=True) ** (1 / p)
+    # At the origin the length is 0 and so is the gradient.
+    length = torch.where(length > 0, length, torch.ones_like(length))
+    return unit.sign() * unit.abs() ** (p - 1) * length ** (2 - p) * scale
+
+
+def _largest(x: Tensor) -> Tensor:
+    largest = x.abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, largest, torch.ones_like(largest))

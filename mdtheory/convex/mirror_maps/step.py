@@ -1,0 +1,203 @@
+"""The one update of the book: a mirror step is linear in the dual."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_number, require_same_kind, require_tensor, require_values
+from mdtheory.convex.mirror_maps.base import MirrorMap, require_event
+
+
+def dual_step(
+    dual: Tensor,
+    gradient: Tensor,
+    step_size: float | Tensor,
+    magnet: Tensor | None = None,
+    magnet_weight: float | Tensor = 0.0,
+) -> Tensor:
+    r"""One mirror step in dual coordinates, the same for every geometry.
+
+    Equation ``eq-dual-step``: with :math:`b = 1 / (1/\eta + w)` and :math:`a = w b`,
+    :math:`\theta' = (1 - a)\,\theta + a\,\zeta - b\,g`.
+
+    Args:
+        dual: where the step starts, :math:`\theta`, shape ``(..., d)`` or ``(..., d, d)``.
+        gradient: :math:`g`, of a shape that broadcasts with ``dual``.
+        step_size: :math:`\eta > 0`, a number or a tensor with the batch shape of ``dual``
+            (no trailing axis); infinite is allowed where ``magnet_weight`` is positive.
+        magnet: dual of the magnet, :math:`\zeta`; needed where ``magnet_weight`` is positive.
+        magnet_weight: :math:`w \ge 0`, shaped like ``step_size``.
+
+    Returns:
+        The next dual :math:`\theta'`.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor, or dtypes differ.
+        ValueError: a wrong shape, a NaN, a step size or a weight out of range.
+
+    Source:
+        Beck and Teboulle (2003) for the plain step; Sokota et al. (2023) for the magnet.
+    """
+    _check_duals(dual, gradient, magnet)
+    require_values("dual", dual, ~dual.isnan(), "no NaN")
+    require_values("gradient", gradient, gradient.isfinite(), "finite values")
+    if magnet is not None:
+        require_values("magnet", magnet, ~magnet.isnan(), "no NaN")
+    step, weight = step_and_weight(step_size, magnet_weight, dual, magnet)
+    return dual_step_unchecked(dual, gradient, step, magnet, weight)
+
+
+def mirror_step(
+    mirror_map: MirrorMap,
+    point: Tensor,
+    gradient: Tensor,
+    step_size: float | Tensor,
+    magnet: Tensor | None = None,
+    magnet_weight: float | Tensor = 0.0,
+) -> Tensor:
+    r"""One mirror step from point to point.
+
+    Equation ``eq-mirror-step``: the minimiser over the domain of
+    :math:`\langle g, x\rangle + w\,D_\psi(x, z) + D_\psi(x, x_t) / \eta`.
+
+    Args:
+        mirror_map: the geometry.
+        point: where the step starts, :math:`x_t`, shape ``(..., d)`` or ``(..., d, d)``.
+        gradient: :math:`g`, of a shape that broadcasts with ``point``.
+        step_size: :math:`\eta > 0`, a number or a tensor with the batch shape of ``point``
+            (no trailing axis); infinite is allowed where ``magnet_weight`` is positive.
+        magnet: the magnet :math:`z`, a point; needed where ``magnet_weight`` is positive.
+        magnet_weight: :math:`w \ge 0`, shaped like ``step_size``.
+
+    Returns:
+        The next point.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor, or dtypes differ.
+        ValueError: a wrong shape, a NaN, a point outside the domain, a step size or a weight out
+            of range, or no finite step exists.
+
+    Source:
+        Beck and Teboulle (2003) for the plain step; Sokota et al. (2023) for the magnet.
+    """
+    mirror_map.check_point("point", point)
+    mirror_map.check_gradient("gradient", gradient)
+    magnet_dual = None
+    if magnet is not None:
+        mirror_map.check_point("magnet", magnet)
+        magnet_dual = mirror_map._to_dual(magnet)
+    _check_duals(point, gradient, magnet, mirror_map.event_dims, "point")
+    step, weight = step_and_weight(step_size, magnet_weight, point, magnet)
+    dual = mirror_map._to_dual(point)
+    following = mirror_map._to_primal(
+        dual_step_unchecked(dual, gradient, step, magnet_dual, weight)
+    )
+    return mirror_map.check_result("step_size", following)
+
+
+def dual_step_unchecked(
+    dual: Tensor,
+    gradient: Tensor,
+    step: float | Tensor,
+    magnet: Tensor | None = None,
+    weight: float | Tensor = 0.0,
+) -> Tensor:
+    """:func:`dual_step` for inner loops, on arguments that were checked before.
+
+    Args:
+        dual: as in :func:`dual_step`.
+        gradient: as in :func:`dual_step`.
+        step: a number, or a tensor that broadcasts with ``dual`` (see :func:`step_and_weight`).
+        magnet: as in :func:`dual_step`.
+        weight: shaped like ``step``.
+
+    Returns:
+        The next dual.
+    """
+    if magnet is None:
+        return dual - step * gradient
+    b = 1 / (1 / step + weight)
+    # 1 - a = 1 / (1 + weight * step), written so that it stays exact where a is close to 1.
+    kept = 1 / (1 + weight * step)
+    return _scaled(kept, dual) + _scaled(weight * b, magnet) - b * gradient
+
+
+def step_and_weight(
+    step_size: float | Tensor,
+    magnet_weight: float | Tensor,
+    dual: Tensor,
+    magnet: Tensor | None,
+) -> tuple[float | Tensor, float | Tensor]:
+    """Check a step size and a weight, and give tensors the trailing axes of a point.
+
+    Args:
+        step_size: as in :func:`dual_step`.
+        magnet_weight: as in :func:`dual_step`.
+        dual: the tensor that they will meet.
+        magnet: the magnet, or ``None``.
+
+    Returns:
+        Step and weight, numbers or tensors that broadcast with ``dual``.
+
+    Raises:
+        TypeError: neither a number nor a tensor of the dtype of ``dual``.
+        ValueError: out of range, of a wrong shape, or a weight without a magnet.
+    """
+    step = _per_point("step_size", step_size, dual)
+    weight = _per_point("magnet_weight", magnet_weight, dual)
+    if isinstance(weight, Tensor):
+        valid = (weight >= 0) & weight.isfinite()
+        require_values("magnet_weight", weight, valid, "finite weights >= 0")
+    if magnet is None and (isinstance(weight, Tensor) or weight > 0):
+        raise ValueError("magnet: expected a magnet where magnet_weight is given, got None")
+    sizes = step if isinstance(step, Tensor) else dual.new_tensor(step)
+    valid = (sizes > 0) & (sizes.isfinite() | (torch.as_tensor(weight, device=dual.device) > 0))
+    require_values("step_size", sizes, valid, "steps > 0, infinite only under a magnet")
+    return step, weight
+
+
+def _per_point(name: str, value: float | Tensor, dual: Tensor) -> float | Tensor:
+    if not isinstance(value, Tensor):
+        if name == "step_size" and value == math.inf:
+            return math.inf
+        return require_number(name, value, 0.0)
+    if value.dtype != dual.dtype:
+        raise TypeError(f"{name}: expected {dual.dtype} like the point, got {value.dtype}")
+    if value.ndim == 0:
+        return value
+    trailing = dual.ndim - value.ndim
+    fits = trailing in (1, 2) and all(
+        mine in (1, its) or its == 1
+        for mine, its in zip(value.shape, dual.shape[: value.ndim], strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name}: expected a number or the batch shape of a point {tuple(dual.shape)}, "
+            f"got {tuple(value.shape)}"
+        )
+    return value.reshape(value.shape + (1,) * trailing)
+
+
+def _check_duals(
+    dual: Tensor,
+    gradient: Tensor,
+    magnet: Tensor | None,
+    event_dims: int = 1,
+    name: str = "dual",
+) -> None:
+    require_tensor(name, dual, event_dims)
+    others = {"gradient": gradient} if magnet is None else {"gradient": gradient, "magnet": magnet}
+    for other_name, other in others.items():
+        require_tensor(other_name, other, event_dims)
+        require_same_kind(other_name, other, name, dual)
+        require_event(other_name, other, name, dual, event_dims)
+
+
+def _scaled(factor: float | Tensor, dual: Tensor) -> Tensor:
+    """``factor * dual``, where a factor of 0 takes away even an infinite dual."""
+    if isinstance(factor, Tensor):
+        return torch.where(factor == 0, torch.zeros_like(dual), factor * dual)
+    return factor * dual if factor else torch.zeros_like(dual)
