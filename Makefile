@@ -1,0 +1,71 @@
+# make book | test | lab | course | bench | clean. Each target sets up .venv first if need be.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lab course bench lint clean distclean
+
+# The first Python that is at least 3.11; set PYTHON to choose another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		2>/dev/null && { command -v "$$p"; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+COURSE ?= $(HOME)/mdtheory-course
+
+# A reader's machine has few cores and many kernels: one thread each.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+help:
+	@echo 'make book    build the book under _build/html (executes only what changed)'
+	@echo 'make test    execute what changed, then run the whole test suite'
+	@echo 'make lab     open the book as notebooks in JupyterLab'
+	@echo 'make course  make a course to release and grade in COURSE (now $(COURSE))'
+	@echo 'make bench   run the benchmarks'
+	@echo 'make lint    ruff, codespell and the type checker'
+	@echo 'make clean   forget built pages and executed notebooks; distclean also .venv'
+
+setup: $(STAMP)
+
+# The stamp is written last: a killed install leaves none, and the next one starts afresh.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 found; set PYTHON=...'; exit 1; }
+	@if ! test -e $(STAMP); then rm -rf $(VENV); fi
+	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
+	@rm -f $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep '^torch==' constraints.txt)" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'import torch, mdtheory'
+	@touch $(STAMP).new && mv $(STAMP).new $(STAMP)
+
+book: $(STAMP)
+	@$(BIN)/python -m tools.build
+
+test: $(STAMP)
+	@$(BIN)/python -m tools.execute
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=term:skip-covered \
+		$(PYTEST_ARGS)
+
+lab: $(STAMP)
+	@$(BIN)/python -m tools.lab
+
+course: $(STAMP)
+	@$(BIN)/python -m mdtheory course new '$(COURSE)'
+
+bench: $(STAMP)
+	@$(BIN)/python -m pytest benchmarks --benchmark-only
+
+lint: $(STAMP)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy
+
+clean:
+	rm -rf _build .cache dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+
+distclean: clean
+	rm -rf $(VENV)

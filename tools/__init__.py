@@ -1,0 +1,1 @@
+"""What builds, executes and checks the book; not part of the library."""
