@@ -1,0 +1,7 @@
+"""``python -m mdtheory``."""
+
+import sys
+
+from mdtheory.cli import main
+
+sys.exit(main())

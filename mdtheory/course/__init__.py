@@ -1,0 +1,49 @@
+"""What instructors need: the book's assignments as an nbgrader course, and fair marks.
+
+Nothing in the library imports this. The extra ``course`` brings nbgrader; it is imported only when
+a course is made or graded.
+"""
+
+from mdtheory.course.classroom import (
+    CourseError,
+    Limits,
+    Result,
+    assignments,
+    collect,
+    exercises_folder,
+    grade,
+    new_course,
+    release,
+    report,
+)
+from mdtheory.course.kernel import ForbiddenError, forbidden, hand_over
+from mdtheory.course.marking import (
+    Grader,
+    GraderError,
+    Verdict,
+    agrees,
+    award,
+    load_grader,
+)
+
+__all__ = [
+    "CourseError",
+    "ForbiddenError",
+    "Grader",
+    "GraderError",
+    "Limits",
+    "Result",
+    "Verdict",
+    "agrees",
+    "assignments",
+    "award",
+    "collect",
+    "exercises_folder",
+    "forbidden",
+    "grade",
+    "hand_over",
+    "load_grader",
+    "new_course",
+    "release",
+    "report",
+]

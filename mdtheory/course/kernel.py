@@ -1,0 +1,181 @@
+"""What runs in the student's kernel while a submission is graded.
+
+A locked cell of the assignment calls :func:`hand_over`: it calls the student's functions on the
+inputs that the grader left in a folder, and leaves plain arrays there. No reference is near, and
+no mark is given here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pkgutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdtheory.runs import write_atomically
+
+# Names the folder through which the grader and the student's kernel exchange arrays.
+EXCHANGE = "MDTHEORY_GRADING"
+
+
+class ForbiddenError(RuntimeError):
+    """A function was called that is itself the answer to the problem being graded."""
+
+
+def hand_over(problem: str, namespace: Mapping[str, object]) -> None:
+    """Call the student's functions on the grader's inputs, and leave what they return as arrays.
+
+    For call number ``k`` of the plan there is afterwards one file: ``PROBLEM.k.npy`` with the
+    array, or ``PROBLEM.k.json`` with the reason why there is none. A call that was interrupted
+    leaves neither.
+
+    Args:
+        problem: the problem's name.
+        namespace: where the student's functions are, ``globals()`` of the notebook.
+
+    Raises:
+        RuntimeError: nobody is grading: the environment names no exchange folder.
+    """
+    exchange = os.environ.get(EXCHANGE)
+    if not exchange:
+        raise RuntimeError("marks are given by `mdtheory course grade`, not by running this cell")
+    folder = Path(exchange)
+    plan = json.loads((folder / "plan.json").read_text("utf-8"))[problem]
+    with np.load(folder / f"{problem}.npz", allow_pickle=False) as stored:
+        inputs = {key: stored[key] for key in stored.files}
+    with forbidden(plan["forbidden"]):
+        for number, call in enumerate(plan["calls"]):
+            arguments = [
+                torch.from_numpy(inputs[f"{number}.{place}"])
+                if kind == "tensor"
+                else inputs[f"{number}.{place}"].item()
+                for place, kind in enumerate(call["arguments"])
+            ]
+            torch.manual_seed(0)  # an answer that draws at random is the same on a second grading
+            _answer(folder / f"{problem}.{number}", namespace, call["function"], arguments)
+
+
+def _answer(
+    stem: Path, namespace: Mapping[str, object], function: str, arguments: list[object]
+) -> None:
+    """Call one function once, and write one file."""
+    student_function = namespace.get(function)
+    if not callable(student_function):
+        _refuse(stem, "absent", f"there is no function {function}")
+        return
+    try:
+        value = student_function(*arguments)
+    except NotImplementedError:
+        _refuse(stem, "unanswered", "raised NotImplementedError")
+        return
+    except ForbiddenError as error:
+        _refuse(stem, "forbidden", str(error))
+        return
+    except (Exception, SystemExit) as error:
+        _refuse(stem, "raised", f"raised {type(error).__name__}: {str(error)[:300]}")
+        return
+    try:
+        array = to_array(value)
+    except Exception as error:
+        _refuse(stem, "no array", f"returned a {type(value).__name__}: {str(error)[:300]}")
+        return
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_atomically(stem.with_name(f"{stem.name}.npy"), content.getvalue())
+
+
+def _refuse(stem: Path, kind: str, reason: str) -> None:
+    content = json.dumps({"kind": kind, "reason": reason})
+    write_atomically(stem.with_name(f"{stem.name}.json"), content)
+
+
+def to_array(value: object) -> np.ndarray:
+    """What a function returned, as an array of real numbers.
+
+    Args:
+        value: a tensor, or anything that NumPy makes an array of.
+
+    Returns:
+        The array; tensors are detached and brought to the CPU.
+
+    Raises:
+        TypeError: it is no array of real numbers or truth values.
+    """
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"expected a tensor of real numbers, got {array.dtype}")
+    return array
+
+
+@contextmanager
+def forbidden(names: list[str]) -> Iterator[None]:
+    """Let functions of the library raise, under whatever name they were imported.
+
+    The code inside the function objects is exchanged, so that aliases raise too.
+
+    Args:
+        names: dotted names of functions, methods or classes (then every function in the class's
+            body), such as ``"mdtheory.convex.mirror_maps.Simplex"``.
+
+    Raises:
+        ValueError: a name is no Python function or class.
+    """
+    kept: list[tuple[FunctionType, CodeType]] = []
+    try:
+        for name in names:
+            for function in functions_of(name):
+                kept.append((function, function.__code__))
+                function.__code__ = _refusal(name, function.__code__)
+        yield
+    finally:
+        for function, code in reversed(kept):
+            function.__code__ = code
+
+
+def functions_of(name: str) -> list[FunctionType]:
+    """The function of that dotted name, or the functions in the body of the class of that name.
+
+    Args:
+        name: the dotted name, module first.
+
+    Returns:
+        The function objects.
+
+    Raises:
+        ValueError: there is nothing of that name, or it is neither a function nor a class.
+    """
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError):
+        raise ValueError(f"{name}: expected a name in the library, found nothing") from None
+    if isinstance(found, FunctionType):
+        return [found]
+    if not isinstance(found, type):
+        raise ValueError(f"{name}: expected a function or a class, got {type(found).__name__}")
+    members = [
+        member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        for member in vars(found).values()
+    ]
+    return [member for member in members if isinstance(member, FunctionType)]
+
+
+def _refusal(name: str, code: CodeType) -> CodeType:
+    """Code that raises and fits into a function with the free variables of ``code``."""
+    # The function's own globals may hold nothing of ours, so the refusal imports what it raises.
+    message = f"called {name}, which is the answer itself"
+
+    def refuse(*_: object, **__: object) -> None:
+        from mdtheory.course.kernel import ForbiddenError
+
+        raise ForbiddenError("message")
+
+    constants = tuple(message if c == "message" else c for c in refuse.__code__.co_consts)
+    return refuse.__code__.replace(co_consts=constants, co_freevars=code.co_freevars)

@@ -1,0 +1,332 @@
+"""Marks for what a student's functions returned. Runs in the grader's own process.
+
+A grader is a file beside the assignment, with ``POINTS``, ``FORBIDDEN`` and one function
+``check_PROBLEM(call, generator)`` per problem. A check runs twice: first every call is only
+written down (the plan, which the student's kernel carries out), then the recorded answers are
+played back. So a check must draw the same inputs whatever is answered; playing back verifies it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mdtheory.course.kernel import functions_of
+
+
+class Call(Protocol):
+    """What a check is given: calls the student's function of that name."""
+
+    def __call__(self, function: str, *arguments: object) -> np.ndarray:
+        """What it returned; a NaN of shape ``()`` where it returned no array."""
+
+
+Check = Callable[[Call, np.random.Generator], float]
+
+
+class GraderError(Exception):
+    """The grader itself is at fault, so that nobody can be graded with it."""
+
+
+@dataclass(frozen=True)
+class Grader:
+    """A grader's file, read and checked.
+
+    Attributes:
+        name: the assignment's name.
+        points: problem to the most points that it gives.
+        forbidden: problem to the dotted names of the library's functions that raise meanwhile.
+        checks: problem to its check.
+    """
+
+    name: str
+    points: dict[str, float]
+    forbidden: dict[str, list[str]]
+    checks: dict[str, Check]
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """One call of a student's function: its name and arguments, each an array or a number."""
+
+    function: str
+    arguments: tuple[np.ndarray | float | int, ...]
+
+
+@dataclass
+class Verdict:
+    """What came out for one problem.
+
+    Attributes:
+        problem: the problem's name.
+        score: points given.
+        points: the most that could be had.
+        outcome: "right", "partly right", "wrong", "not answered" or "could not run".
+        words: what was wrong, one line each, for the student.
+    """
+
+    problem: str
+    score: float
+    points: float
+    outcome: str
+    words: list[str] = field(default_factory=list)
+
+
+def award(call: Call, points: float, passed: bool, words: str) -> float:
+    """Points if passed; if not, zero, and the words go into the student's feedback.
+
+    Args:
+        call: what the check was given.
+        points: what passing is worth.
+        passed: whether the student's answer did.
+        words: what is wrong otherwise, such as ``"wrong on batched input"``.
+
+    Returns:
+        ``points`` or 0.0.
+    """
+    if passed:
+        return float(points)
+    if isinstance(call, _Playback):
+        call.words.append(words)
+    return 0.0
+
+
+def agrees(
+    answer: np.ndarray, reference: np.ndarray, *, rtol: float = 1e-9, atol: float = 0.0
+) -> bool:
+    """Whether an answer has the reference's shape and its values.
+
+    Args:
+        answer: what the student's function returned.
+        reference: what it should have, any shape.
+        rtol: tolerance relative to the reference, entry by entry.
+        atol: absolute tolerance.
+
+    Returns:
+        False also where the answer holds a NaN.
+    """
+    reference = np.asarray(reference)
+    return answer.shape == reference.shape and bool(
+        np.allclose(answer, reference, rtol=rtol, atol=atol)
+    )
+
+
+def load_grader(path: Path) -> Grader:
+    """Read a grader's file.
+
+    Args:
+        path: ``.../PART/NAME.py``; bare names in ``FORBIDDEN`` are those of ``mdtheory.PART.NAME``.
+
+    Returns:
+        The grader.
+
+    Raises:
+        GraderError: it cannot be read, or is not what a grader must be.
+    """
+    spec = importlib.util.spec_from_file_location(f"grader_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None  # true of every path that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        points = {problem: float(most) for problem, most in module.POINTS.items()}
+        bare = {problem: list(names) for problem, names in module.FORBIDDEN.items()}
+        checks = {problem: getattr(module, f"check_{problem}") for problem in points}
+    except Exception as error:
+        raise GraderError(f"{path}: {type(error).__name__}: {error}") from error
+    if not points or not all(0 < most < math.inf for most in points.values()):
+        raise GraderError(f"{path}: POINTS: expected positive points, got {points}")
+    if unknown := sorted(set(bare) - set(points)):
+        raise GraderError(f"{path}: FORBIDDEN: no such problem: {', '.join(unknown)}")
+    chapter = f"mdtheory.{path.parent.name}.{path.stem}"
+    forbidden = {
+        problem: [
+            n if n.startswith("mdtheory.") else f"{chapter}.{n}" for n in bare.get(problem, [])
+        ]
+        for problem in points
+    }
+    try:
+        for name in {name for names in forbidden.values() for name in names}:
+            functions_of(name)
+    except ValueError as error:
+        raise GraderError(f"{path}: FORBIDDEN: {error}") from error
+    return Grader(path.stem, points, forbidden, checks)
+
+
+def make_plan(grader: Grader, seed: int) -> dict[str, list[PlannedCall]]:
+    """The calls of every check, in order.
+
+    Args:
+        grader: the grader.
+        seed: where the inputs come from; the same seed gives the same inputs.
+
+    Returns:
+        Problem to calls.
+
+    Raises:
+        GraderError: a check raised, or called nothing.
+    """
+    plan = {}
+    for problem in grader.points:
+        call = _Recorder()
+        try:
+            _run(grader, problem, call, seed)
+        except Exception as error:
+            raise GraderError(
+                f"{grader.name}: check_{problem} raised {type(error).__name__}: {error}"
+            ) from error
+        if not call.calls:
+            raise GraderError(f"{grader.name}: check_{problem} calls no function of the student's")
+        plan[problem] = call.calls
+    return plan
+
+
+def write_plan(grader: Grader, plan: dict[str, list[PlannedCall]], folder: Path) -> None:
+    """Leave the inputs where the student's kernel finds them.
+
+    Args:
+        grader: the grader.
+        plan: its calls.
+        folder: an empty folder.
+    """
+    described = {}
+    for problem, calls in plan.items():
+        described[problem] = {
+            "forbidden": grader.forbidden[problem],
+            "calls": [
+                {
+                    "function": call.function,
+                    "arguments": [
+                        "tensor" if isinstance(a, np.ndarray) else "number" for a in call.arguments
+                    ],
+                }
+                for call in calls
+            ],
+        }
+        arrays = {
+            f"{number}.{place}": np.asarray(argument)
+            for number, call in enumerate(calls)
+            for place, argument in enumerate(call.arguments)
+        }
+        np.savez(folder / f"{problem}.npz", allow_pickle=False, **arrays)
+    (folder / "plan.json").write_text(json.dumps(described), "utf-8")
+
+
+def judge(
+    grader: Grader, plan: dict[str, list[PlannedCall]], seed: int, folder: Path
+) -> list[Verdict]:
+    """Marks for the answers that a student's kernel left in a folder.
+
+    Args:
+        grader: the grader.
+        plan: the calls that were to be answered.
+        seed: the seed of the plan.
+        folder: where the answers lie.
+
+    Returns:
+        One verdict per problem, in the grader's order.
+    """
+    return [_judge_problem(grader, problem, plan[problem], seed, folder) for problem in plan]
+
+
+def _judge_problem(
+    grader: Grader, problem: str, calls: list[PlannedCall], seed: int, folder: Path
+) -> Verdict:
+    call = _Playback(problem, calls, folder)
+    most = grader.points[problem]
+    try:
+        score = _run(grader, problem, call, seed)
+        if not 0 <= score <= most + 1e-9:
+            raise GraderError(f"gave {score!r} of {most:g} points")
+    except Exception as error:
+        # The check is at fault. With the reference solution this stops everything; with a student
+        # whose odd answer uncovered it, it costs the others nothing.
+        words = f"could not be judged: check_{problem}: {type(error).__name__}: {error}"
+        return Verdict(problem, 0.0, most, "could not run", [words])
+    if score >= most - 1e-9:
+        return Verdict(problem, most, most, "right")
+    kinds = set(call.missing)
+    if len(call.missing) < len(calls) or kinds & {"forbidden", "no array"}:
+        outcome = "partly right" if score > 0 else "wrong"
+    else:
+        outcome = "not answered" if kinds == {"unanswered"} else "could not run"
+    return Verdict(problem, score, most, outcome, list(dict.fromkeys(call.words)))
+
+
+def _run(grader: Grader, problem: str, call: Call, seed: int) -> float:
+    # Every problem has its own stream: changing one leaves the inputs of the others as they are.
+    generator = np.random.default_rng([seed, zlib.crc32(problem.encode())])
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a wrong answer makes NumPy say is no news
+        return float(grader.checks[problem](call, generator))
+
+
+class _Recorder:
+    """Writes calls down; answers every one with a NaN."""
+
+    def __init__(self) -> None:
+        self.calls: list[PlannedCall] = []
+
+    def __call__(self, function: str, *arguments: object) -> np.ndarray:
+        self.calls.append(PlannedCall(function, tuple(_plain(a) for a in arguments)))
+        return np.array(np.nan)
+
+
+class _Playback:
+    """Answers each call with what the student's kernel left."""
+
+    def __init__(self, problem: str, calls: list[PlannedCall], folder: Path) -> None:
+        self.problem, self.calls, self.folder = problem, calls, folder
+        self.number = 0
+        self.words: list[str] = []
+        self.missing: list[str] = []
+
+    def __call__(self, function: str, *arguments: object) -> np.ndarray:
+        number = self.number
+        self.number += 1
+        if number >= len(self.calls) or not _same(self.calls[number], function, arguments):
+            raise GraderError(
+                f"call {number} of {function} is not the planned one: "
+                "inputs must not depend on answers"
+            )
+        stem = f"{self.problem}.{number}"
+        try:
+            return np.asarray(np.load(self.folder / f"{stem}.npy", allow_pickle=False))
+        except (OSError, ValueError, EOFError):
+            pass
+        try:
+            refusal = json.loads((self.folder / f"{stem}.json").read_text("utf-8"))
+            kind, reason = str(refusal["kind"]), str(refusal["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            kind, reason = "stopped", "did not return: out of time, or its kernel stopped"
+        self.missing.append(kind)
+        self.words.append(f"{function} {reason}")
+        return np.array(np.nan)
+
+
+def _plain(argument: object) -> np.ndarray | float | int:
+    if isinstance(argument, np.ndarray) and argument.dtype.kind in "biuf":
+        return argument.copy()
+    if isinstance(argument, (int, float)):
+        return argument
+    raise TypeError(f"expected arrays of numbers, and numbers, got {type(argument).__name__}")
+
+
+def _same(planned: PlannedCall, function: str, arguments: tuple[object, ...]) -> bool:
+    return (
+        planned.function == function
+        and len(planned.arguments) == len(arguments)
+        and all(
+            np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+            for a, b in zip(planned.arguments, arguments, strict=True)
+        )
+    )
