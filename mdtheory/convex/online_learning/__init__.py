@@ -1,0 +1,54 @@
+"""Online learning: the protocol, its learners and their regret.
+
+The chapter 'Online learning' derives what stands here: the learners that are calls of the one
+update (``learners``), all rounds at once for oblivious losses (``oblivious``), the environments
+and the game (``environments``, ``protocol``), learners that learn their geometry (``adaptive``),
+portfolios (``portfolios``) and every bound of the chapter (``bounds``).
+"""
+
+from mdtheory.convex.online_learning.environments import (
+    Adversary,
+    LinearLosses,
+    LogisticLosses,
+    Losses,
+    PortfolioLosses,
+    QuadraticLosses,
+    punish_heaviest,
+    push_sideways,
+)
+from mdtheory.convex.online_learning.learners import (
+    FollowTheRegularizedLeader,
+    Hedge,
+    Learner,
+    OnlineMirrorDescent,
+    OptimisticMirrorDescent,
+)
+from mdtheory.convex.online_learning.oblivious import (
+    ftrl_decisions,
+    hedge_decisions,
+    hedge_losses,
+)
+from mdtheory.convex.online_learning.protocol import Environment, GameRecord, play, regret
+
+__all__ = [
+    "Adversary",
+    "Environment",
+    "FollowTheRegularizedLeader",
+    "GameRecord",
+    "Hedge",
+    "Learner",
+    "LinearLosses",
+    "LogisticLosses",
+    "Losses",
+    "OnlineMirrorDescent",
+    "OptimisticMirrorDescent",
+    "PortfolioLosses",
+    "QuadraticLosses",
+    "ftrl_decisions",
+    "hedge_decisions",
+    "hedge_losses",
+    "play",
+    "punish_heaviest",
+    "push_sideways",
+    "regret",
+]

@@ -1,0 +1,453 @@
+"""The learners that are calls of the one update: mirror descent, Hedge, FTRL and optimism."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import (
+    require_number,
+    require_same_kind,
+    require_shape,
+    require_simplex,
+    require_tensor,
+    require_values,
+)
+from mdtheory.convex.mirror_maps import MirrorMap, dual_step_unchecked
+
+StepSize = float | Tensor | Sequence[float] | Callable[[int], float | Tensor]
+
+
+class Learner(ABC):
+    r"""One side of the online protocol: announce a point, then learn a gradient.
+
+    Definition ``def-protocol``. In round :math:`t` a learner stands at ``decision``, a tensor
+    ``(..., d)`` (or ``(..., d, d)``) whose leading axes are independent plays;
+    ``update(gradient)`` ends the round. A gradient that is refused leaves the learner as it was.
+
+    Attributes:
+        round: the round that is being played, from 1.
+        suffered: linearised loss so far, :math:`\sum_{s<t} \langle g_s, x_s\rangle`, shape
+            ``(...)``.
+        loss: the last round's part of it, shape ``(...)``.
+        event_dims: trailing axes of one decision: 1 for vectors, 2 for matrices.
+        mirror_map: the geometry, where the learner has one.
+        step_size: step size of the last update, broadcastable with the batch, or ``None``
+            before the first one and where the step is no single number.
+    """
+
+    event_dims: int = 1
+    mirror_map: MirrorMap | None = None
+    step_size: float | Tensor | None = None
+
+    def __init__(self, decision: Tensor) -> None:
+        self._decision = decision
+        self.round = 1
+        self.suffered = decision.new_zeros(decision.shape[: decision.ndim - self.event_dims])
+        self.loss = self.suffered
+
+    @property
+    def decision(self) -> Tensor:
+        """The point :math:`x_t` of the current round, shape ``(..., d)``."""
+        return self._decision
+
+    @abstractmethod
+    def update(self, gradient: Tensor) -> None:
+        """End the round: learn the gradient and move.
+
+        Args:
+            gradient: gradient (or a subgradient) of the round's loss at ``decision``, of the
+                shape, dtype and device of ``decision``.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, a step size out of range,
+                or no finite step exists.
+        """
+
+    def _finish(self, decision: Tensor, loss: Tensor) -> None:
+        self._decision = self._finite("step_size", decision)
+        self.loss, self.suffered = loss, self.suffered + loss
+        self.round += 1
+
+    def _receive(self, gradient: Tensor) -> Tensor:
+        """Check the gradient; the linearised loss of the round.
+
+        That loss finds a NaN or an infinity of the gradient without a
+        pass of its own over it.
+        """
+        require_tensor("gradient", gradient, self.event_dims)
+        require_shape("gradient", gradient, tuple(self._decision.shape))
+        require_same_kind("gradient", gradient, "decision", self._decision)
+        loss = _inner(gradient, self._decision, self.event_dims)
+        require_values("gradient", loss, loss.isfinite(), "finite values")
+        if self.event_dims == 2 and self.mirror_map is not None:
+            self.mirror_map.check_gradient("gradient", gradient)
+        return loss
+
+    def _finite(self, name: str, point: Tensor) -> Tensor:
+        total = point.sum(tuple(range(-self.event_dims, 0)))
+        require_values(name, total, total.isfinite(), "values with a finite step")
+        return point
+
+
+class OnlineMirrorDescent(Learner):
+    r"""Online mirror descent.
+
+    Algorithm ``alg-omd``: :math:`x_{t+1}` minimises
+    :math:`\eta_t\langle g_t, x\rangle + D_\psi(x, x_t)` over the domain of the map. The dual is
+    carried from step to step where the map allows it, and re-anchored at the point otherwise.
+
+    Args:
+        mirror_map: the geometry; its domain is where the learner plays.
+        initial: first decision, shape ``(..., d)`` (``(..., d, d)`` for matrices).
+        step_size: :math:`\eta_t > 0`: a number; a tensor that broadcasts with the batch shape of
+            ``initial`` (no trailing axis; more step sizes than plays widen the batch); a
+            sequence, one number a round; or a callable from the round (from 1) to a number or a
+            tensor, called once a round after the gradient has come.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``initial`` lies outside the domain or has no dual; a step size is not
+            positive and finite.
+
+    Source:
+        Nemirovski and Yudin (1983); Beck and Teboulle (2003); Orabona, *A modern introduction to
+        online learning*, chapter 6.
+    """
+
+    def __init__(self, mirror_map: MirrorMap, initial: Tensor, step_size: StepSize) -> None:
+        self.mirror_map: MirrorMap = mirror_map
+        self.event_dims = mirror_map.event_dims
+        mirror_map.check_point("initial", initial)
+        self._steps = StepSizes(step_size, initial, self.event_dims)
+        initial = self._steps.widen(initial)
+        self._dual = mirror_map._to_dual(initial)
+        super().__init__(initial)
+
+    def update(self, gradient: Tensor) -> None:
+        """End the round with a mirror step; see :meth:`Learner.update`.
+
+        Args:
+            gradient: shape of ``decision``.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, a step size out of range,
+                or no finite step exists.
+        """
+        loss = self._receive(gradient)
+        step = self._steps.at(self.round)
+        dual = self._dual
+        if not self.mirror_map.carries_dual:
+            dual = self.mirror_map._to_dual(self._decision)
+        self._dual = dual_step_unchecked(dual, gradient, step)
+        self.step_size = self._steps.plain(step)
+        self._finish(self.mirror_map._to_primal(self._dual), loss)
+
+
+class Hedge(Learner):
+    r"""Hedge, also called exponential weights: entropic mirror descent in log space.
+
+    Algorithm ``alg-hedge``: :math:`p_{t+1,i} \propto p_{t,i}\exp(-\eta_t g_{t,i})`. Logarithms
+    are carried, so probabilities below the smallest positive number do no harm. With step sizes
+    that change this is mirror descent (``thm-omd``); the variant with a guarantee for them is
+    :class:`FollowTheRegularizedLeader` with the entropy.
+
+    Args:
+        initial: first probabilities, shape ``(..., d)``; zeros stay zero.
+        step_size: :math:`\eta_t > 0`, as in :class:`OnlineMirrorDescent`.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``initial`` is no probability vector, or a step size is not positive and
+            finite.
+
+    Source:
+        Littlestone and Warmuth (1994); Freund and Schapire (1997).
+    """
+
+    def __init__(self, initial: Tensor, step_size: StepSize) -> None:
+        require_simplex("initial", require_tensor("initial", initial))
+        self._steps = StepSizes(step_size, initial, 1)
+        initial = self._steps.widen(initial)
+        self._log = initial.log()
+        super().__init__(initial)
+
+    @property
+    def log_decision(self) -> Tensor:
+        """Logarithms of ``decision``, shape ``(..., d)``."""
+        return self._log
+
+    def update(self, gradient: Tensor) -> None:
+        """End the round with an exponential step; see :meth:`Learner.update`.
+
+        Args:
+            gradient: shape of ``decision``.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, a step size out of range,
+                or no finite step exists.
+        """
+        loss = self._receive(gradient)
+        step = self._steps.at(self.round)
+        self._log = dual_step_unchecked(self._log, gradient, step).log_softmax(-1)
+        self.step_size = self._steps.plain(step)
+        self._finish(self._log.exp(), loss)
+
+
+class FollowTheRegularizedLeader(Learner):
+    r"""Follow the regularised leader, also called dual averaging or lazy mirror descent.
+
+    Algorithm ``alg-ftrl``: :math:`x_{t+1}` minimises
+    :math:`\langle\sum_{s\le t} g_s, x\rangle + r(x)/\eta_t` over the domain. The regulariser
+    :math:`r` is :math:`D_\psi(\cdot, x_1)` where an initial point is given, and the potential
+    :math:`\psi` itself where a shape is given; then :math:`x_1` minimises :math:`\psi`.
+
+    Args:
+        mirror_map: the geometry; its domain is where the learner plays.
+        initial: first decision, shape ``(..., d)``; or the shape of the decisions, a tuple.
+        step_size: :math:`\eta_t > 0`, as in :class:`OnlineMirrorDescent`. It makes
+            :math:`x_{t+1}`, so it is chosen before :math:`g_{t+1}` comes; ``thm-ftrl`` asks that
+            it never grows.
+        dtype: of the decisions, where a shape is given.
+        device: of the decisions, where a shape is given.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``initial`` lies outside the domain or has no dual, a shape has no minimiser
+            of the potential, or a step size is not positive and finite.
+
+    Source:
+        Shalev-Shwartz (2007); Nesterov (2009); Orabona, chapter 7.
+    """
+
+    def __init__(
+        self,
+        mirror_map: MirrorMap,
+        initial: Tensor | tuple[int, ...],
+        step_size: StepSize,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.mirror_map: MirrorMap = mirror_map
+        self.event_dims = mirror_map.event_dims
+        if isinstance(initial, Tensor):
+            mirror_map.check_point("initial", initial)
+            self._steps = StepSizes(step_size, initial, self.event_dims)
+            decision = self._steps.widen(initial)
+            self._centre = mirror_map._to_dual(decision)
+        else:
+            centre = torch.zeros(initial, dtype=dtype, device=device)
+            require_tensor("initial", centre, self.event_dims)
+            self._steps = StepSizes(step_size, centre, self.event_dims)
+            self._centre = self._steps.widen(centre)
+            decision = mirror_map.to_primal(self._centre)
+        super().__init__(decision)
+        self._total = torch.zeros_like(decision)
+
+    @property
+    def total_gradient(self) -> Tensor:
+        r"""Sum of the gradients so far, :math:`\sum_{s<t} g_s`, shape of ``decision``."""
+        return self._total
+
+    def update(self, gradient: Tensor) -> None:
+        """End the round with a step along all gradients so far; see :meth:`Learner.update`.
+
+        Args:
+            gradient: shape of ``decision``.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, a step size out of range,
+                or no finite step exists.
+        """
+        loss = self._receive(gradient)
+        self._total = self._total + gradient
+        step = self._steps.at(self.round)
+        self.step_size = self._steps.plain(step)
+        dual = dual_step_unchecked(self._centre, self._total, step)
+        self._finish(self.mirror_map._to_primal(dual), loss)
+
+
+class OptimisticMirrorDescent(Learner):
+    r"""Optimistic mirror descent in its two-step form.
+
+    Algorithm ``alg-optimistic``: with a hint :math:`m_t` of the gradient to come,
+    :math:`x_t` minimises :math:`\eta_t\langle m_t, x\rangle + D_\psi(x, \hat x_t)` and
+    :math:`\hat x_{t+1}` minimises :math:`\eta_t\langle g_t, x\rangle + D_\psi(x, \hat x_t)`.
+    Without hints both are the step of :class:`OnlineMirrorDescent`.
+
+    Args:
+        mirror_map: the geometry; its domain is where the learner plays.
+        initial: first anchor :math:`\hat x_1`, shape ``(..., d)``.
+        step_size: :math:`\eta_t`, as in :class:`OnlineMirrorDescent`. A callable is asked once a
+            round, before :math:`x_t` is chosen: it may read :math:`V_{t-1}` from ``variation``.
+        hint: the hint :math:`m_1` of the first round, shape of ``initial``; 0 if ``None``.
+
+    Attributes:
+        anchor: the point :math:`\hat x_t`, shape ``(..., d)``.
+        hint: the hint :math:`m_t` of the current round, shape ``(..., d)``.
+        variation: :math:`V_{t-1} = \sum_{s<t} \|g_s - m_s\|_*^2` in the dual norm of the map,
+            shape ``(...)``.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``initial`` lies outside the domain or has no dual, the hint has another
+            shape or a NaN, or a step size is not positive and finite.
+
+    Source:
+        Chiang et al. (2012); Rakhlin and Sridharan (2013).
+    """
+
+    def __init__(
+        self,
+        mirror_map: MirrorMap,
+        initial: Tensor,
+        step_size: StepSize,
+        *,
+        hint: Tensor | None = None,
+    ) -> None:
+        self.mirror_map: MirrorMap = mirror_map
+        self.event_dims = mirror_map.event_dims
+        mirror_map.check_point("initial", initial)
+        self._steps = StepSizes(step_size, initial, self.event_dims)
+        initial = self._steps.widen(initial)
+        super().__init__(initial)
+        self.variation = torch.zeros_like(self.suffered)
+        self.anchor = initial
+        self._dual = mirror_map._to_dual(initial)
+        self._step = self._steps.at(1)
+        self.hint = self._hint(hint)
+        self._decision = self._hinted()
+
+    def update(self, gradient: Tensor, hint: Tensor | None = None) -> None:
+        """End the round: learn the gradient, move the anchor, and step ahead with the next hint.
+
+        Args:
+            gradient: gradient of the round's loss at ``decision``, of its shape.
+            hint: hint :math:`m_{t+1}` for the gradient of the *next* round, of the same shape;
+                ``None`` is no hint, that is 0.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, a step size out of range,
+                or no finite step exists.
+        """
+        loss = self._receive(gradient)
+        hint = self._hint(hint)
+        self.variation = self.variation + self.mirror_map.dual_norm(gradient - self.hint) ** 2
+        self._dual = dual_step_unchecked(self._anchored(), gradient, self._step)
+        self.anchor = self._finite("step_size", self.mirror_map._to_primal(self._dual))
+        self.step_size = self._steps.plain(self._step)
+        self._step, self.hint = self._steps.at(self.round + 1), hint
+        self._finish(self._hinted(), loss)
+
+    def _hint(self, hint: Tensor | None) -> Tensor:
+        if hint is None:
+            return torch.zeros_like(self._decision)
+        require_tensor("hint", hint, self.event_dims)
+        require_shape("hint", hint, tuple(self._decision.shape))
+        require_same_kind("hint", hint, "decision", self._decision)
+        require_values("hint", hint, hint.isfinite(), "finite values")
+        return hint
+
+    def _hinted(self) -> Tensor:
+        ahead = dual_step_unchecked(self._anchored(), self.hint, self._step)
+        return self._finite("step_size", self.mirror_map._to_primal(ahead))
+
+    def _anchored(self) -> Tensor:
+        carried = self.mirror_map.carries_dual
+        return self._dual if carried else self.mirror_map._to_dual(self.anchor)
+
+
+class StepSizes:
+    """Step sizes of a learner, checked: the constant ones once, the others as they come.
+
+    Args:
+        step_size: a number, a tensor with the batch shape, a sequence or a callable.
+        point: a point of the learner, shape ``(..., d)``.
+        event_dims: trailing axes of a point.
+
+    Raises:
+        TypeError: none of these, or a tensor of another dtype.
+        ValueError: not positive and finite, or a tensor that does not broadcast.
+    """
+
+    def __init__(self, step_size: StepSize, point: Tensor, event_dims: int) -> None:
+        self._event_dims = event_dims
+        self._point = point
+        self.batch = tuple(point.shape[: point.ndim - event_dims])
+        self._rule: Callable[[int], float | Tensor] | None = None
+        self.constant: float | Tensor | None = None
+        self.oblivious = not callable(step_size)
+        if callable(step_size):
+            self._rule = step_size
+        elif isinstance(step_size, Sequence) and not isinstance(step_size, str):
+            values = [require_number("step_size", v, 0.0, strict=True) for v in step_size]
+            self._rule = _nth(values)
+        else:
+            if isinstance(step_size, Tensor):
+                try:
+                    self.batch = tuple(torch.broadcast_shapes(self.batch, step_size.shape))
+                except RuntimeError:
+                    raise ValueError(
+                        f"step_size: expected a shape that broadcasts with the batch "
+                        f"{self.batch}, got {tuple(step_size.shape)}"
+                    ) from None
+            self.constant = self._checked(step_size)
+
+    def widen(self, point: Tensor) -> Tensor:
+        """The point, its batch widened to that of the step sizes."""
+        trailing = tuple(point.shape[point.ndim - self._event_dims :])
+        return point.expand(self.batch + trailing)
+
+    def at(self, round_: int) -> float | Tensor:
+        """Step size of a round, a number or a tensor that broadcasts with points."""
+        if self.constant is not None:
+            return self.constant
+        assert self._rule is not None
+        return self._checked(self._rule(round_))
+
+    def plain(self, step: float | Tensor) -> float | Tensor:
+        """A step size of :meth:`at` with the batch shape again, without trailing axes."""
+        if not isinstance(step, Tensor) or step.ndim == 0:
+            return step
+        return step.reshape(step.shape[: step.ndim - self._event_dims])
+
+    def _checked(self, value: float | Tensor) -> float | Tensor:
+        if not isinstance(value, Tensor):
+            return require_number("step_size", value, 0.0, strict=True)
+        require_same_kind("step_size", value, "the initial point", self._point)
+        positive = (value > 0) & value.isfinite()
+        require_values("step_size", value, positive, "positive finite step sizes")
+        try:
+            fits = tuple(torch.broadcast_shapes(self.batch, value.shape)) == self.batch
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"step_size: expected a shape that broadcasts to the batch {self.batch}, "
+                f"got {tuple(value.shape)}"
+            )
+        return value.reshape(value.shape + (1,) * self._event_dims) if value.ndim else value
+
+
+def _nth(values: Sequence[float]) -> Callable[[int], float]:
+    def rule(round_: int) -> float:
+        if round_ > len(values):
+            raise ValueError(
+                f"step_size: expected one entry a round, got {len(values)} for round {round_}"
+            )
+        return values[round_ - 1]
+
+    return rule
+
+
+def _inner(left: Tensor, right: Tensor, event_dims: int) -> Tensor:
+    return (left * right).sum(tuple(range(-event_dims, 0)))
