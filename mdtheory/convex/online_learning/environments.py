@@ -338,7 +338,7 @@ def _solved(plays: Tensor, domain: Domain, objective) -> Tensor:  # type: ignore
             raise TypeError(f"domain: expected a Ball, Box or Simplex, got {domain!r}")
         data = play.detach().double().cpu().numpy()
         problem = cvxpy.Problem(cvxpy.Minimize(objective(cvxpy, point, data)), constraints)
-        problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
         if problem.status not in ("optimal", "optimal_inaccurate"):
             raise ValueError(f"plays: expected a problem with an optimum, got {problem.status}")
         points.append(torch.as_tensor(point.value))
