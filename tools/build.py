@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from jupyter_cache import get_cache
 
 from tools.execute import ChapterError, execute, notebook_path, report
 from tools.project import ROOT, chapters, hash_files, locked, pages, read_json, write_json
@@ -49,7 +50,10 @@ def build(root: Path = ROOT) -> bool:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
     command += ["--path-output", ".", "-W", "-n", "--keep-going", "--quiet"]
     command += [] if last else ["--all"]
+    known = len(get_cache(str(root / ".cache" / "jupyter")).list_cache_records())
     result = subprocess.run(command, cwd=root, check=False)
+    if len(get_cache(str(root / ".cache" / "jupyter")).list_cache_records()) > known:
+        raise BuildError("jupyter-book executed a chapter that tools.execute had executed before")
     if result.returncode:
         raise BuildError("jupyter-book: a warning or an error, see above")
     found = faults(root)
@@ -68,7 +72,7 @@ def is_current(root: Path = ROOT) -> bool:
 def inputs_hash(root: Path) -> str:
     """Hash of all that the site is made from."""
     files = [root / name for name in INPUTS if (root / name).exists()]
-    files += [p for p in (root / ".cache" / "stamps").rglob("*.json")]
+    files += sorted((root / ".cache" / "stamps").rglob("*.json"))
     for folder in FOLDERS:
         files += [p for p in (root / folder).rglob("*") if p.is_file() and _is_source(p)]
     return hash_files(root, files, extra=sys.version)

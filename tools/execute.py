@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jupytext
 import nbformat
 from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 from nbformat import NotebookNode
 
 from tools.project import (
@@ -107,10 +108,13 @@ def stamp_path(root: Path, page: str) -> Path:
 def keep(root: Path, page: str) -> None:
     """Put the executed notebook where the book build looks for it."""
     cache, path = get_cache(str(root / ".cache" / "jupyter")), notebook_path(root, page)
-    _, key = cache.create_hashed_notebook(nbformat.read(path, 4))
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:  # the cache compares metadata, and the source has no times
+        cell.metadata.pop("execution", None)
+    _, key = cache.create_hashed_notebook(notebook)
     # A kill between making this folder and filling it would stop the cache for good.
     shutil.rmtree(root / ".cache" / "jupyter" / "executed" / key, ignore_errors=True)
-    cache.cache_notebook_file(str(path), uri=str(root / f"{page}.md"), overwrite=True)
+    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(root / f"{page}.md")), overwrite=True)
 
 
 def last_times(root: Path = ROOT) -> list[Executed]:
@@ -172,7 +176,8 @@ def _run(root: Path, pages: list[str]) -> dict[str, float]:
     report = root / ".cache" / "notebooks.xml"
     report.unlink(missing_ok=True)
     paths = [str(notebook_path(root, page)) for page in pages]
-    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--tb=short", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "nbmake.pytest_plugin", "-p", "xdist"]
+    command += ["--nbmake", "--overwrite", "--tb=short", "-q"]
     command += ["-c", str(Path(__file__).with_name("notebooks.ini")), f"--rootdir={root}"]
     command += ["--nbmake-kernel=python3", f"--nbmake-timeout={CELL_TIMEOUT}"]
     command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
@@ -181,7 +186,8 @@ def _run(root: Path, pages: list[str]) -> dict[str, float]:
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # Settings for the tests (and a coverage run around us) are not meant for the notebooks.
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
-    environment = {**outside, **dict.fromkeys(threads, "1"), "MPLBACKEND": "agg"}
+    environment = {**outside, **dict.fromkeys(threads, "1")}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # nothing but the two that are named
     result = subprocess.run([*command, *paths], cwd=root, env=environment, check=False)
     if not report.exists():
         raise ChapterError(f"the notebooks could not be run (exit {result.returncode})")

@@ -1,0 +1,36 @@
+"""What several test files share: the checkout and its built site."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def site(root: Path) -> Path:
+    """The built site, brought up to date first by the same call as `make book`."""
+    from tools.build import SITE, build
+    from tools.project import locked
+
+    with locked(root):
+        build(root)
+    return root / SITE
+
+
+@pytest.fixture(scope="session")
+def missing():
+    """Skip for a missing program, but fail in CI, where nothing may be skipped."""
+
+    def report(reason: str) -> None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason} (in CI this is a failure)")
+        pytest.skip(reason)
+
+    return report
