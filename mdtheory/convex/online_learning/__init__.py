@@ -6,6 +6,12 @@ and the game (``environments``, ``protocol``), learners that learn their geometr
 portfolios (``portfolios``) and every bound of the chapter (``bounds``).
 """
 
+from mdtheory.convex.online_learning import bounds
+from mdtheory.convex.online_learning.adaptive import (
+    AdaGrad,
+    OnlineNewtonStep,
+    simplex_quadratic,
+)
 from mdtheory.convex.online_learning.environments import (
     Adversary,
     LinearLosses,
@@ -28,9 +34,16 @@ from mdtheory.convex.online_learning.oblivious import (
     hedge_decisions,
     hedge_losses,
 )
+from mdtheory.convex.online_learning.portfolios import (
+    best_constant_gap,
+    dirichlet,
+    log_wealth,
+    universal_portfolio,
+)
 from mdtheory.convex.online_learning.protocol import Environment, GameRecord, play, regret
 
 __all__ = [
+    "AdaGrad",
     "Adversary",
     "Environment",
     "FollowTheRegularizedLeader",
@@ -41,14 +54,21 @@ __all__ = [
     "LogisticLosses",
     "Losses",
     "OnlineMirrorDescent",
+    "OnlineNewtonStep",
     "OptimisticMirrorDescent",
     "PortfolioLosses",
     "QuadraticLosses",
+    "best_constant_gap",
+    "bounds",
+    "dirichlet",
     "ftrl_decisions",
     "hedge_decisions",
     "hedge_losses",
+    "log_wealth",
     "play",
     "punish_heaviest",
     "push_sideways",
     "regret",
+    "simplex_quadratic",
+    "universal_portfolio",
 ]

@@ -1,0 +1,328 @@
+"""Learners that learn their geometry from the gradients: AdaGrad and the online Newton step."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import (
+    require_number,
+    require_same_kind,
+    require_shape,
+    require_simplex,
+    require_tensor,
+    require_values,
+    values_known,
+)
+from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
+from mdtheory.convex.mirror_maps.quadratic import _secular_root
+from mdtheory.convex.online_learning.learners import Learner
+
+Kind = Literal["norm", "diagonal", "full"]
+
+
+class AdaGrad(Learner):
+    r"""AdaGrad: gradient descent whose metric is the square root of the gradients' energy.
+
+    Algorithm ``alg-adagrad``: with a metric :math:`H_t` made from the gradients up to
+    :math:`g_t`, :math:`x_{t+1}` is the point of the domain nearest to
+    :math:`x_t - \eta H_t^{-1} g_t` in the norm of :math:`H_t`.
+
+    - ``"norm"`` (``cor-adagrad-norm``): :math:`H_t = (\sum_{s\le t}\|g_s\|^2)^{1/2} I`.
+    - ``"diagonal"`` (``thm-adagrad-diagonal``): the same for each coordinate by itself.
+    - ``"full"`` (``thm-adagrad-full``): :math:`H_t = (\sum_{s\le t} g_s g_s^\top)^{1/2}`.
+
+    Directions in which no gradient has come have no metric and do not move.
+
+    Args:
+        initial: first decision, shape ``(..., d)``.
+        domain: where the learner plays: a ``Ball``; a ``Box`` or ``None`` (the whole space),
+            not for ``"full"`` on a box; any ``Domain`` for ``"norm"``.
+        kind: which metric.
+        step_size: :math:`\eta`, a number, or a tensor that broadcasts with ``initial``. By
+            default diameter / sqrt 2 for ``"norm"``, the sides of the box or the diameter of the
+            ball / sqrt 2 for ``"diagonal"`` and the diameter / sqrt 2 for ``"full"``: the best
+            for their bounds.
+        epsilon: :math:`\varepsilon\ge 0`, added to the metric as :math:`\varepsilon I`.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``initial`` lies outside the domain, a kind or a domain that is not known, no
+            step size where the domain has no diameter, or a number out of range.
+
+    Source:
+        Duchi, Hazan and Singer (2011); Streeter and McMahan (2010) for the norm.
+    """
+
+    def __init__(
+        self,
+        initial: Tensor,
+        domain: Domain | None,
+        kind: Kind = "diagonal",
+        *,
+        step_size: float | Tensor | None = None,
+        epsilon: float = 0.0,
+    ) -> None:
+        _check_start(initial, domain)
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind: expected one of {get_args(Kind)}, got {kind!r}")
+        allowed = {"norm": (Domain,), "diagonal": (Ball, Box), "full": (Ball,)}[kind]
+        if domain is not None and not isinstance(domain, allowed):
+            names = " or ".join(a.__name__ for a in allowed)
+            raise ValueError(f"domain: expected None or a {names} for {kind!r}, got {domain!r}")
+        self.kind, self.domain = kind, domain
+        self.epsilon = require_number("epsilon", epsilon, 0.0)
+        self._rate = _rate(step_size, initial, domain, kind)
+        d = initial.shape[-1]
+        shape = {"norm": (1,), "diagonal": (d,), "full": (d, d)}[kind]
+        self._energy = initial.new_zeros((*initial.shape[:-1], *shape))
+        super().__init__(initial)
+
+    @property
+    def energy(self) -> Tensor:
+        r"""What the gradients have summed to: the square of the metric without epsilon.
+
+        Shape ``(..., 1)`` for ``"norm"``, ``(..., d)`` for ``"diagonal"`` and ``(..., d, d)`` for
+        ``"full"``.
+        """
+        return self._energy
+
+    def update(self, gradient: Tensor) -> None:
+        """End the round with a step in the metric; see :meth:`Learner.update`.
+
+        Args:
+            gradient: shape of ``decision``.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
+        """
+        loss = self._receive(gradient)
+        if self.kind == "full":
+            self._energy = self._energy + gradient[..., :, None] * gradient[..., None, :]
+            self._finite("gradient", self._energy.sum(-1))
+            squares, axes = torch.linalg.eigh(self._energy)
+            # Below this an eigenvalue is rounding error of the largest.
+            floor = gradient.shape[-1] * torch.finfo(gradient.dtype).eps * squares[..., -1:]
+            metric = torch.where(squares > floor, squares, 0.0).sqrt() + self.epsilon
+            position, slope = _turn(axes.mT, self._decision), _turn(axes.mT, gradient)
+            moved = position - self._rate * _over(slope, metric)
+            self._finish(_turn(axes, self._into(moved, metric)), loss)
+            return
+        square = gradient * gradient
+        self._energy = self._energy + (
+            square.sum(-1, keepdim=True) if self.kind == "norm" else square
+        )
+        metric = self._energy.sqrt() + self.epsilon
+        if self.kind == "norm":
+            self.step_size = (self._rate / metric)[..., 0]
+        moved = self._decision - self._rate * _over(gradient, metric)
+        self._finish(self._into(moved, metric), loss)
+
+    def _into(self, moved: Tensor, metric: Tensor) -> Tensor:
+        """Nearest point of the domain in the norm of the metric, a diagonal in these axes."""
+        if self.domain is None:
+            return moved
+        # A box is a product of intervals and a multiple of the identity changes no distance's
+        # order, so there the Euclidean projection is the nearest point in the metric as well.
+        if self.kind == "norm" or isinstance(self.domain, Box):
+            return self.domain._project(moved)
+        assert isinstance(self.domain, Ball)  # by the constructor
+        weight = torch.where(metric > 0, metric, 1.0)
+        turned = torch.where(metric > 0, metric * moved, 0.0)
+        shift = _secular_root(turned, weight, self.domain.radius)
+        return torch.where(shift > 0, self.domain._project(turned / (weight + shift)), moved)
+
+
+class OnlineNewtonStep(Learner):
+    r"""The online Newton step for exp-concave losses.
+
+    Algorithm ``alg-newton-step``: :math:`A_0 = \varepsilon I`,
+    :math:`A_t = A_{t-1} + g_t g_t^\top`, and :math:`x_{t+1}` is the point of the domain nearest to
+    :math:`x_t - A_t^{-1} g_t / \gamma` in the norm of :math:`A_t`: a mirror step of size
+    :math:`1/\gamma` under the Mahalanobis potential of :math:`A_t`. Regret ``thm-newton-step``.
+
+    Args:
+        initial: first decision, shape ``(..., d)``.
+        domain: a ``Ball``, the ``Simplex`` or ``None`` (the whole space).
+        gamma: :math:`\gamma > 0`; :func:`bounds.exp_concave_gamma` gives the one of the theorem.
+        epsilon: :math:`\varepsilon > 0`; by default :math:`1 / (\gamma D)^2` with the diameter
+            :math:`D` of the domain.
+
+    Attributes:
+        matrix: :math:`A_{t-1}`, shape ``(..., d, d)``.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``initial`` lies outside the domain, a domain that is not known, no epsilon
+            where the domain has no diameter, or a number out of range.
+
+    Source:
+        Hazan, Agarwal and Kale (2007).
+    """
+
+    def __init__(
+        self,
+        initial: Tensor,
+        domain: Domain | None,
+        gamma: float,
+        epsilon: float | None = None,
+    ) -> None:
+        _check_start(initial, domain)
+        if domain is not None and not isinstance(domain, (Ball, Simplex)):
+            raise ValueError(f"domain: expected None, a Ball or the Simplex, got {domain!r}")
+        self.domain = domain
+        self.gamma = require_number("gamma", gamma, 0.0, strict=True)
+        if epsilon is None:
+            diameter = domain.diameter(initial.shape[-1]) if domain is not None else 0.0
+            if domain is None:
+                raise ValueError("epsilon: expected a number on a domain without diameter")
+            # A single point has diameter 0; any positive number serves there.
+            epsilon = 1 / (self.gamma * diameter) ** 2 if diameter else 1.0
+        self.epsilon = require_number("epsilon", epsilon, 0.0, strict=True)
+        eye = torch.eye(initial.shape[-1], dtype=initial.dtype, device=initial.device)
+        self.matrix = (self.epsilon * eye).expand(*initial.shape, initial.shape[-1])
+        super().__init__(initial)
+
+    def update(self, gradient: Tensor) -> None:
+        """End the round with a Newton step; see :meth:`Learner.update`.
+
+        Args:
+            gradient: shape of ``decision``.
+
+        Raises:
+            TypeError: no floating-point tensor, or another dtype.
+            ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
+        """
+        loss = self._receive(gradient)
+        matrix = self.matrix + gradient[..., :, None] * gradient[..., None, :]
+        self._finite("gradient", matrix.sum(-1))
+        self.matrix = matrix
+        # The dual step of the book, under the potential x' A_t x / 2.
+        dual = _turn(matrix, self._decision) - gradient / self.gamma
+        if isinstance(self.domain, Simplex):
+            point = simplex_quadratic(matrix, dual, self._decision)
+        else:
+            point = Mahalanobis(matrix, self.domain)._to_primal(dual)
+        self._finish(point, loss)
+
+
+def simplex_quadratic(matrix: Tensor, linear: Tensor, start: Tensor) -> Tensor:
+    r"""Minimiser over the simplex of :math:`\frac12 x^\top A x - \langle b, x\rangle`.
+
+    It is the mirror step's last half under the Mahalanobis potential on the simplex: with
+    :math:`b = A y` it is the point nearest to :math:`y` in the norm of :math:`A`. An active-set
+    method: it solves on the support, steps back to the border where the solution leaves the
+    simplex, and adds the coordinate whose multiplier has the wrong sign; after finitely many
+    steps the conditions of optimality hold to rounding.
+
+    Args:
+        matrix: :math:`A`, symmetric and positive definite, shape ``(..., d, d)``.
+        linear: :math:`b`, shape ``(..., d)``.
+        start: a point of the simplex to start from, shape ``(..., d)``; the closer, the faster.
+
+    Returns:
+        The minimisers, shape ``(..., d)``.
+
+    Raises:
+        TypeError: no floating-point tensors, or different dtypes.
+        ValueError: wrong shapes, ``start`` is no probability vector, a NaN, a matrix that is not
+            positive definite, or one so ill-conditioned that rounding hides the optimum.
+    """
+    require_tensor("matrix", matrix, 2)
+    require_tensor("linear", linear)
+    require_shape("linear", linear, tuple(matrix.shape[:-1]))
+    require_same_kind("linear", linear, "matrix", matrix)
+    require_shape("start", start, tuple(matrix.shape[:-1]))
+    require_same_kind("start", start, "matrix", matrix)
+    require_simplex("start", start)
+    scale = matrix.abs().amax((-2, -1)) + linear.abs().amax(-1)
+    require_values("matrix", scale, scale.isfinite(), "finite values, and so of linear")
+    d = matrix.shape[-1]
+    tolerance = 8 * d * torch.finfo(matrix.dtype).eps * scale
+    eye = torch.eye(d, dtype=matrix.dtype, device=matrix.device)
+    point, free = start, start > 0
+    done = torch.zeros(matrix.shape[:-2], dtype=torch.bool, device=matrix.device)
+    for _ in range(20 * d + 20):
+        target, level = _on_support(matrix, linear, free, eye)
+        outside = free & (target < 0)
+        leaves = outside.any(-1)
+        # Where the solution leaves the simplex: go as far as the border, and drop what hits it.
+        ratio = torch.where(outside, point / (point - target), torch.inf)
+        length, hit = ratio.min(-1, keepdim=True)
+        back = point + torch.where(leaves[..., None], length, 0.0) * (target - point)
+        back = back.clamp(min=0).scatter(-1, hit, 0.0)
+        # Where it stays inside: add the coordinate with the most negative multiplier.
+        multiplier = _turn(matrix, target) - linear - level
+        multiplier = torch.where(free, torch.inf, multiplier)
+        lowest, entering = multiplier.min(-1, keepdim=True)
+        optimal = ~leaves & (lowest[..., 0] >= -tolerance)
+        step = torch.where(leaves[..., None], back, target)
+        point = torch.where(done[..., None], point, step)
+        dropped = free.scatter(-1, hit, torch.zeros_like(hit, dtype=torch.bool))
+        added = free.scatter(-1, entering, torch.ones_like(entering, dtype=torch.bool))
+        moved = torch.where(leaves[..., None], dropped, added)
+        done = done | optimal
+        free = torch.where(done[..., None], free, moved)
+        if not values_known(done) or bool(done.all()):
+            return point
+    raise ValueError("matrix: expected one whose optimum rounding does not hide")
+
+
+def _on_support(matrix: Tensor, linear: Tensor, free: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimiser among the vectors of sum 1 on the support, and its multiplier ``(..., 1)``."""
+    mask = free.to(matrix.dtype)
+    # Off the support the matrix is the identity and both right-hand sides are 0.
+    held = matrix * mask[..., :, None] * mask[..., None, :] + eye * (1 - mask)[..., None, :]
+    factor, failed = torch.linalg.cholesky_ex(held)
+    require_values("matrix", failed, failed == 0, "positive definite matrices")
+    sides = torch.stack([linear * mask, mask], -1)
+    solved = torch.cholesky_solve(sides, factor)
+    pulled, spread = solved[..., 0], solved[..., 1]
+    level = (1 - pulled.sum(-1, keepdim=True)) / spread.sum(-1, keepdim=True)
+    return pulled + level * spread, level
+
+
+def _check_start(initial: Tensor, domain: Domain | None) -> None:
+    require_tensor("initial", initial)
+    require_values("initial", initial, initial.isfinite(), "finite values")
+    if domain is None:
+        return
+    if not isinstance(domain, Domain):
+        raise TypeError(f"domain: expected None or a Domain, got {type(domain).__name__}")
+    domain.check("initial", initial)
+
+
+def _rate(
+    step_size: float | Tensor | None, initial: Tensor, domain: Domain | None, kind: Kind
+) -> float | Tensor:
+    if isinstance(step_size, Tensor):
+        require_same_kind("step_size", step_size, "initial", initial)
+        valid = (step_size > 0) & step_size.isfinite()
+        require_values("step_size", step_size, valid, "positive finite step sizes")
+        if torch.broadcast_shapes(step_size.shape, initial.shape) != initial.shape:
+            raise ValueError(
+                f"step_size: expected a shape that broadcasts to {tuple(initial.shape)}, "
+                f"got {tuple(step_size.shape)}"
+            )
+        return step_size
+    if step_size is not None:
+        return require_number("step_size", step_size, 0.0, strict=True)
+    if domain is None:
+        raise ValueError("step_size: expected a number on a domain without diameter, got None")
+    if kind == "diagonal" and isinstance(domain, Box):
+        low, high = domain._bounds(initial)
+        return (high - low) / math.sqrt(2)
+    return domain.diameter(initial.shape[-1]) / math.sqrt(2)
+
+
+def _turn(matrix: Tensor, x: Tensor) -> Tensor:
+    return (matrix @ x[..., None])[..., 0]
+
+
+def _over(gradient: Tensor, metric: Tensor) -> Tensor:
+    """``gradient / metric``, and 0 where the metric is 0."""
+    return torch.where(metric > 0, gradient / torch.where(metric > 0, metric, 1.0), 0.0)

@@ -1,0 +1,198 @@
+"""Online portfolio selection: wealth, the universal portfolio and the best constant one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import (
+    require_count,
+    require_number,
+    require_same_kind,
+    require_shape,
+    require_simplex,
+    require_tensor,
+    require_values,
+)
+
+# Numbers in one block of (portfolios, days) of the universal portfolio.
+BLOCK = 4 * 1024 * 1024
+
+
+def log_wealth(relatives: Tensor, decisions: Tensor) -> Tensor:
+    r"""Logarithm of the wealth after each day, :math:`\sum_{s\le t}\log\langle r_s, x_s\rangle`.
+
+    Args:
+        relatives: :math:`r_t > 0`, shape ``(T, d)``, or ``(T, ..., d)``.
+        decisions: the portfolio of each day, shape ``(T, ..., d)``, or a constant rebalanced
+            portfolio, shape ``(d,)``.
+
+    Returns:
+        Shape ``(T, ...)``, in nats; the start is 1.
+
+    Raises:
+        TypeError: no floating-point tensors, or different dtypes.
+        ValueError: shapes that do not fit, a relative that is not positive, or a portfolio that
+            is no probability vector.
+    """
+    _check_market(relatives)
+    require_tensor("decisions", decisions)
+    require_same_kind("decisions", decisions, "relatives", relatives)
+    require_simplex("decisions", decisions)
+    if decisions.ndim == 1:
+        require_shape("decisions", decisions, (relatives.shape[-1],))
+    elif decisions.shape[-1] != relatives.shape[-1] or len(decisions) != len(relatives):
+        raise ValueError(
+            f"decisions: expected shape (T, ..., d) with the T and d of the relatives "
+            f"{tuple(relatives.shape)}, got {tuple(decisions.shape)}"
+        )
+    else:
+        extra = decisions.ndim - relatives.ndim
+        days, assets = relatives.shape[0], relatives.shape[1:]
+        relatives = relatives.reshape(days, *(1,) * extra, *assets)
+    return (relatives * decisions).sum(-1).log().cumsum(0)
+
+
+def dirichlet(
+    count: tuple[int, ...],
+    assets: int,
+    generator: torch.Generator,
+    *,
+    concentration: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    r"""Portfolios drawn from a symmetric Dirichlet distribution.
+
+    Args:
+        count: shape of the draws, such as ``(seeds, samples)``.
+        assets: :math:`d`.
+        generator: source of the randomness; its device is the result's.
+        concentration: 1 for the uniform distribution on the simplex, or 1/2.
+        dtype: of the result.
+
+    Returns:
+        Probability vectors, shape ``(*count, d)``.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: ``assets`` below 1, or a concentration that is neither 1 nor 1/2.
+    """
+    require_count("assets", assets)
+    concentration = require_number("concentration", concentration)
+    shape = (*count, assets)
+    device = generator.device
+    # Gamma variables of shape 1 and 1/2: an exponential one, and half the square of a normal one.
+    if concentration == 1:
+        weights = torch.empty(shape, dtype=dtype, device=device).exponential_(generator=generator)
+    elif concentration == 0.5:
+        weights = torch.randn(shape, dtype=dtype, device=device, generator=generator) ** 2
+    else:
+        raise ValueError(f"concentration: expected 1 or 0.5, got {concentration!r}")
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def universal_portfolio(
+    relatives: Tensor, samples: Tensor, log_weights: Tensor | None = None
+) -> Tensor:
+    r"""Logarithm of the wealth of Cover's universal portfolio after each day, from samples.
+
+    Equation ``eq-universal``: the universal portfolio shares the money out over constant
+    rebalanced portfolios once and lets each run, so its wealth is the mean of theirs. It is Hedge
+    with step size 1 over the samples, whose losses are :math:`-\log\langle r_t, b\rangle`.
+
+    Args:
+        relatives: :math:`r_t > 0`, shape ``(T, d)``.
+        samples: constant rebalanced portfolios, shape ``(..., N, d)``; leading axes are
+            independent sets, one universal portfolio each.
+        log_weights: logarithms of the shares of the samples, shape ``(N,)``, up to a constant;
+            equal shares if ``None``. The nodes and weights of a quadrature make the integral
+            exact for few stocks.
+
+    Returns:
+        Shape ``(T, ...)``, in nats; the start is 1.
+
+    Raises:
+        TypeError: no floating-point tensors, or different dtypes.
+        ValueError: shapes that do not fit, a relative that is not positive, a sample that is no
+            probability vector, or a NaN.
+    """
+    _check_market(relatives)
+    require_tensor("samples", samples)
+    if relatives.ndim != 2 or samples.ndim < 2 or samples.shape[-1] != relatives.shape[-1]:
+        raise ValueError(
+            f"samples: expected shape (..., N, {relatives.shape[-1]}) beside relatives of shape "
+            f"(T, d), got {tuple(samples.shape)} beside {tuple(relatives.shape)}"
+        )
+    require_same_kind("samples", samples, "relatives", relatives)
+    require_simplex("samples", samples)
+    shares = samples.new_zeros(samples.shape[-2]) if log_weights is None else log_weights
+    require_shape("log_weights", shares, (samples.shape[-2],))
+    require_values("log_weights", shares, ~shares.isnan(), "no NaN")
+    start = (shares - shares.logsumexp(0)).expand(samples.shape[:-1])
+    # Within a block of days wealth is a plain product; no block is so long that a product can
+    # leave the range of the numbers.
+    spread = relatives.log().abs().max().item()
+    reach = 0.4 * math.log(torch.finfo(relatives.dtype).max)
+    days = max(1, min(64, int(reach / spread) if spread > 0 else 64))
+    part = max(1, BLOCK // days // max(1, math.prod(samples.shape[:-2])))
+    pieces = [
+        _shares_run(relatives, some, logs, days)
+        for some, logs in zip(samples.split(part, -2), start.split(part, -1), strict=True)
+    ]
+    return torch.stack(pieces).logsumexp(0)
+
+
+def best_constant_gap(relatives: Tensor, portfolio: Tensor) -> Tensor:
+    r"""How far a constant rebalanced portfolio can be from the best one: a certificate.
+
+    Proposition ``prop-best-constant``: no portfolio :math:`u` has a log wealth above that of
+    :math:`x` by more than :math:`T\log\max_i\frac1T\sum_t r_{t,i}/\langle r_t,x\rangle`, and the
+    best one makes it 0.
+
+    Args:
+        relatives: :math:`r_t > 0`, shape ``(T, d)``.
+        portfolio: :math:`x`, shape ``(..., d)``.
+
+    Returns:
+        The gap in nats, shape ``(...)``; at least 0 up to rounding.
+
+    Raises:
+        TypeError: no floating-point tensors, or different dtypes.
+        ValueError: shapes that do not fit, a relative that is not positive, or a portfolio that
+            is no probability vector.
+    """
+    _check_market(relatives)
+    require_tensor("portfolio", portfolio)
+    require_same_kind("portfolio", portfolio, "relatives", relatives)
+    if relatives.ndim != 2 or portfolio.shape[-1] != relatives.shape[-1]:
+        raise ValueError(
+            f"portfolio: expected shape (..., {relatives.shape[-1]}), got {tuple(portfolio.shape)}"
+        )
+    require_simplex("portfolio", portfolio)
+    growth = portfolio @ relatives.mT
+    shares = (1 / growth) @ relatives / len(relatives)
+    return len(relatives) * shares.amax(-1).log()
+
+
+def _shares_run(relatives: Tensor, samples: Tensor, logs: Tensor, days: int) -> Tensor:
+    """Log of the summed wealth of some samples after each day, shape ``(T, ...)``."""
+    paths = []
+    for block in relatives.split(days):
+        products = (samples @ block.mT).cumprod(-1)
+        top = logs.amax(-1, keepdim=True)
+        wealth = ((logs - top).exp()[..., None, :] @ products)[..., 0, :]
+        paths.append((wealth.log() + top).movedim(-1, 0))
+        logs = logs + products[..., -1].log()
+    return torch.cat(paths)
+
+
+def _check_market(relatives: Tensor) -> None:
+    require_tensor("relatives", relatives)
+    if relatives.ndim < 2 or relatives.shape[0] == 0:
+        raise ValueError(
+            f"relatives: expected shape (T, ..., d) with T >= 1, got {tuple(relatives.shape)}"
+        )
+    valid = (relatives > 0) & relatives.isfinite()
+    require_values("relatives", relatives, valid, "positive finite values")
