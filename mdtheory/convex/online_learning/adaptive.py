@@ -21,6 +21,8 @@ from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
 from mdtheory.convex.mirror_maps.quadratic import _secular_root
 from mdtheory.convex.online_learning.learners import Learner
 
+# Bold changes of the support before the active-set method takes over.
+GUESSES = 8
 Kind = Literal["norm", "diagonal", "full"]
 
 
@@ -148,9 +150,10 @@ class OnlineNewtonStep(Learner):
     Args:
         initial: first decision, shape ``(..., d)``.
         domain: a ``Ball``, the ``Simplex`` or ``None`` (the whole space).
-        gamma: :math:`\gamma > 0`; :func:`bounds.exp_concave_gamma` gives the one of the theorem.
-        epsilon: :math:`\varepsilon > 0`; by default :math:`1 / (\gamma D)^2` with the diameter
-            :math:`D` of the domain.
+        gamma: :math:`\gamma > 0`, a number or a tensor with the batch shape of ``initial`` (more
+            of them widen the batch); :func:`bounds.exp_concave_gamma` gives the theorem's.
+        epsilon: :math:`\varepsilon > 0`, likewise; by default :math:`1 / (\gamma D)^2` with the
+            diameter :math:`D` of the domain.
 
     Attributes:
         matrix: :math:`A_{t-1}`, shape ``(..., d, d)``.
@@ -168,23 +171,34 @@ class OnlineNewtonStep(Learner):
         self,
         initial: Tensor,
         domain: Domain | None,
-        gamma: float,
-        epsilon: float | None = None,
+        gamma: float | Tensor,
+        epsilon: float | Tensor | None = None,
     ) -> None:
         _check_start(initial, domain)
         if domain is not None and not isinstance(domain, (Ball, Simplex)):
             raise ValueError(f"domain: expected None, a Ball or the Simplex, got {domain!r}")
         self.domain = domain
-        self.gamma = require_number("gamma", gamma, 0.0, strict=True)
+        self.gamma = _positive("gamma", gamma, initial)
         if epsilon is None:
-            diameter = domain.diameter(initial.shape[-1]) if domain is not None else 0.0
             if domain is None:
                 raise ValueError("epsilon: expected a number on a domain without diameter")
             # A single point has diameter 0; any positive number serves there.
-            epsilon = 1 / (self.gamma * diameter) ** 2 if diameter else 1.0
-        self.epsilon = require_number("epsilon", epsilon, 0.0, strict=True)
+            diameter = domain.diameter(initial.shape[-1]) or 1.0
+            epsilon = 1 / (self.gamma * diameter) ** 2
+        self.epsilon = _positive("epsilon", epsilon, initial)
+        rates = initial.new_tensor(1.0) * self.gamma * self.epsilon
+        try:
+            batch = torch.broadcast_shapes(rates.shape, initial.shape[:-1])
+        except RuntimeError:
+            raise ValueError(
+                f"gamma: expected shapes of gamma and epsilon that broadcast with the batch "
+                f"{tuple(initial.shape[:-1])}, got {tuple(rates.shape)}"
+            ) from None
+        initial = initial.expand(*batch, initial.shape[-1])
+        self._rate = torch.broadcast_to(1 / (initial.new_tensor(1.0) * self.gamma), batch)
         eye = torch.eye(initial.shape[-1], dtype=initial.dtype, device=initial.device)
-        self.matrix = (self.epsilon * eye).expand(*initial.shape, initial.shape[-1])
+        spread = torch.broadcast_to(initial.new_tensor(1.0) * self.epsilon, batch)
+        self.matrix = spread[..., None, None] * eye
         super().__init__(initial)
 
     def update(self, gradient: Tensor) -> None:
@@ -202,7 +216,7 @@ class OnlineNewtonStep(Learner):
         self._finite("gradient", matrix.sum(-1))
         self.matrix = matrix
         # The dual step of the book, under the potential x' A_t x / 2.
-        dual = _turn(matrix, self._decision) - gradient / self.gamma
+        dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
         if isinstance(self.domain, Simplex):
             point = simplex_quadratic(matrix, dual, self._decision)
         else:
@@ -217,7 +231,8 @@ def simplex_quadratic(matrix: Tensor, linear: Tensor, start: Tensor) -> Tensor:
     :math:`b = A y` it is the point nearest to :math:`y` in the norm of :math:`A`. An active-set
     method: it solves on the support, steps back to the border where the solution leaves the
     simplex, and adds the coordinate whose multiplier has the wrong sign; after finitely many
-    steps the conditions of optimality hold to rounding.
+    steps the conditions of optimality hold to rounding. Before that it guesses the support by
+    changing all wrong coordinates at once, which is right most of the time but may cycle.
 
     Args:
         matrix: :math:`A`, symmetric and positive definite, shape ``(..., d, d)``.
@@ -244,10 +259,12 @@ def simplex_quadratic(matrix: Tensor, linear: Tensor, start: Tensor) -> Tensor:
     d = matrix.shape[-1]
     tolerance = 8 * d * torch.finfo(matrix.dtype).eps * scale
     eye = torch.eye(d, dtype=matrix.dtype, device=matrix.device)
-    point, free = start, start > 0
-    done = torch.zeros(matrix.shape[:-2], dtype=torch.bool, device=matrix.device)
+    point, done = _guessed(matrix, linear, start, eye, tolerance)
+    if not values_known(done) or bool(done.all()):
+        return point
+    free = point > 0
     for _ in range(20 * d + 20):
-        target, level = _on_support(matrix, linear, free, eye)
+        target, level = _on_support(matrix, linear, point, free, eye)
         outside = free & (target < 0)
         leaves = outside.any(-1)
         # Where the solution leaves the simplex: go as far as the border, and drop what hits it.
@@ -267,23 +284,42 @@ def simplex_quadratic(matrix: Tensor, linear: Tensor, start: Tensor) -> Tensor:
         moved = torch.where(leaves[..., None], dropped, added)
         done = done | optimal
         free = torch.where(done[..., None], free, moved)
-        if not values_known(done) or bool(done.all()):
+        if bool(done.all()):
             return point
     raise ValueError("matrix: expected one whose optimum rounding does not hide")
 
 
-def _on_support(matrix: Tensor, linear: Tensor, free: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+def _guessed(
+    matrix: Tensor, linear: Tensor, start: Tensor, eye: Tensor, tolerance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Optima where a few bold changes of the support find them, ``start`` elsewhere."""
+    free = start > 0
+    for _ in range(GUESSES):
+        target, level = _on_support(matrix, linear, start * free, free, eye)
+        multiplier = _turn(matrix, target) - linear - level
+        wanted = torch.where(free, target >= 0, multiplier < -tolerance[..., None])
+        done = (wanted == free).all(-1)
+        if not values_known(done) or bool(done.all()):
+            break
+        free = wanted
+    return torch.where(done[..., None], target, start), done
+
+
+def _on_support(
+    matrix: Tensor, linear: Tensor, point: Tensor, free: Tensor, eye: Tensor
+) -> tuple[Tensor, Tensor]:
     """Minimiser among the vectors of sum 1 on the support, and its multiplier ``(..., 1)``."""
     mask = free.to(matrix.dtype)
     # Off the support the matrix is the identity and both right-hand sides are 0.
     held = matrix * mask[..., :, None] * mask[..., None, :] + eye * (1 - mask)[..., None, :]
     factor, failed = torch.linalg.cholesky_ex(held)
     require_values("matrix", failed, failed == 0, "positive definite matrices")
-    sides = torch.stack([linear * mask, mask], -1)
-    solved = torch.cholesky_solve(sides, factor)
-    pulled, spread = solved[..., 0], solved[..., 1]
-    level = (1 - pulled.sum(-1, keepdim=True)) / spread.sum(-1, keepdim=True)
-    return pulled + level * spread, level
+    # Solved for the move from the point, so that rounding is relative to the move.
+    sides = torch.stack([(linear - _turn(matrix, point)) * mask, mask], -1)
+    pulled, spread = torch.cholesky_solve(sides, factor).unbind(-1)
+    lacking = 1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)
+    level = lacking / spread.sum(-1, keepdim=True)
+    return point + pulled + level * spread, level
 
 
 def _check_start(initial: Tensor, domain: Domain | None) -> None:
@@ -300,9 +336,7 @@ def _rate(
     step_size: float | Tensor | None, initial: Tensor, domain: Domain | None, kind: Kind
 ) -> float | Tensor:
     if isinstance(step_size, Tensor):
-        require_same_kind("step_size", step_size, "initial", initial)
-        valid = (step_size > 0) & step_size.isfinite()
-        require_values("step_size", step_size, valid, "positive finite step sizes")
+        _positive("step_size", step_size, initial)
         if torch.broadcast_shapes(step_size.shape, initial.shape) != initial.shape:
             raise ValueError(
                 f"step_size: expected a shape that broadcasts to {tuple(initial.shape)}, "
@@ -310,13 +344,21 @@ def _rate(
             )
         return step_size
     if step_size is not None:
-        return require_number("step_size", step_size, 0.0, strict=True)
+        return _positive("step_size", step_size, initial)
     if domain is None:
         raise ValueError("step_size: expected a number on a domain without diameter, got None")
     if kind == "diagonal" and isinstance(domain, Box):
         low, high = domain._bounds(initial)
         return (high - low) / math.sqrt(2)
     return domain.diameter(initial.shape[-1]) / math.sqrt(2)
+
+
+def _positive(name: str, value: float | Tensor, initial: Tensor) -> float | Tensor:
+    if not isinstance(value, Tensor):
+        return require_number(name, value, 0.0, strict=True)
+    require_same_kind(name, value, "initial", initial)
+    require_values(name, value, (value > 0) & value.isfinite(), "positive finite values")
+    return value
 
 
 def _turn(matrix: Tensor, x: Tensor) -> Tensor:

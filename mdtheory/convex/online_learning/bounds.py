@@ -283,7 +283,9 @@ def exp_concave_surrogate(slope: Tensor, gamma: float | Tensor) -> Tensor:
     return slope - gamma / 2 * slope**2
 
 
-def newton_step(gamma: float, epsilon: float, distance: float | Tensor, matrix: Tensor) -> Tensor:
+def newton_step(
+    gamma: float | Tensor, epsilon: float | Tensor, distance: float | Tensor, matrix: Tensor
+) -> Tensor:
     r"""Regret of the online Newton step, ``thm-newton-step``.
 
     :math:`\frac{\gamma\varepsilon}{2}\|x_1-u\|_2^2
@@ -291,15 +293,16 @@ def newton_step(gamma: float, epsilon: float, distance: float | Tensor, matrix: 
     :math:`1/(2\gamma)` for :math:`\varepsilon = 1/(\gamma D)^2`.
 
     Args:
-        gamma: :math:`\gamma`.
-        epsilon: :math:`\varepsilon`, :math:`A_0 = \varepsilon I`.
+        gamma: :math:`\gamma`, a number or shape ``(...)``.
+        epsilon: :math:`\varepsilon`, :math:`A_0 = \varepsilon I`, likewise.
         distance: :math:`\|x_1 - u\|_2` or an upper bound of it.
         matrix: :math:`A_T`, shape ``(..., d, d)``.
 
     Returns:
         The bound, shape ``(...)``.
     """
-    growth = torch.logdet(matrix) - matrix.shape[-1] * math.log(epsilon)
+    start = torch.as_tensor(epsilon, dtype=matrix.dtype, device=matrix.device)
+    growth = torch.logdet(matrix) - matrix.shape[-1] * start.log()
     return gamma * epsilon * distance**2 / 2 + growth / (2 * gamma)
 
 
