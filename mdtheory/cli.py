@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "folder",
         type=Path,
         metavar="FOLDER",
-        help="holds STUDENT.ipynb or STUDENT.md, or STUDENT/ASSIGNMENT.ipynb",
+        help="holds STUDENT.ipynb, STUDENT.md or STUDENT.py, or STUDENT/ASSIGNMENT.ipynb",
     )
     grade.add_argument(
         "--from",

@@ -7,6 +7,7 @@ notebook is executed under a time limit, and the marks come from the grader's ow
 
 from __future__ import annotations
 
+import ast
 import csv
 import html
 import io
@@ -195,19 +196,22 @@ def collect(course: Path, name: str, folder: Path) -> list[str]:
     Args:
         course: the course's folder.
         name: the assignment.
-        folder: holds ``STUDENT.ipynb`` or ``STUDENT.md`` (MyST), or ``STUDENT/NAME.ipynb``.
+        folder: holds ``STUDENT.ipynb``, ``STUDENT.md`` (MyST) or ``STUDENT.py`` (functions that
+            take the place of the solution cells, to try a grader), or ``STUDENT/NAME.ipynb``.
 
     Returns:
         The students' names. A file that cannot be read is taken as it is: grading reports it.
 
     Raises:
-        CourseError: there is no such folder or assignment, or a student submitted twice.
+        CourseError: there is no such folder, the assignment is not released, or a student
+            submitted twice.
     """
-    jupytext = require_extra("jupytext", "course")
+    course = course.resolve()
     _find(assignments(course), name)
+    released = _released(course, name)
     if not folder.is_dir():
         raise CourseError(f"{folder}: expected a folder of submissions, found none")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".ipynb", ".md")]
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".ipynb", ".md", ".py")]
     found = [(path.stem, path) for path in files]
     found += [(path.parent.name, path) for path in sorted(folder.glob(f"*/{name}.ipynb"))]
     students = [student for student, _ in found]
@@ -216,16 +220,9 @@ def collect(course: Path, name: str, folder: Path) -> list[str]:
     if not found:
         raise CourseError(f"{folder}: expected files such as STUDENT.ipynb, found none")
     for student, path in found:
-        content = path.read_bytes()
-        if path.suffix == ".md":
-            try:
-                text = jupytext.reads(content.decode(), fmt="md:myst")
-                content = jupytext.writes(text, fmt="ipynb").encode()
-            except Exception:  # whatever is wrong with the file is said when it is graded
-                logging.getLogger(__name__).info("%s: not a MyST notebook", path)
         target = course / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content)
+        write_atomically(target, _as_notebook(path, released))
     return students
 
 
@@ -256,8 +253,7 @@ def grade(
     limits = limits or Limits()
     course = course.resolve()  # nbgrader changes the working directory
     source = _find(assignments(course), name)
-    if not (course / "release" / name / f"{name}.ipynb").is_file():
-        raise CourseError(f"{name}: not released; run `mdtheory course release {course} {name}`")
+    _released(course, name)
     students = sorted(path.parent.name for path in course.glob(f"submitted/*/{name}"))
     if not students:
         raise CourseError(f"{name}: no submissions in {course / 'submitted'}/STUDENT/{name}")
@@ -336,6 +332,49 @@ def _find(known: dict[str, Path], name: str) -> Path:
     if name not in known:
         raise CourseError(f"{name}: no such assignment; there are: {', '.join(known)}")
     return known[name]
+
+
+def _released(course: Path, name: str) -> Path:
+    path = course / "release" / name / f"{name}.ipynb"
+    if not path.is_file():
+        raise CourseError(f"{name}: not released; run `mdtheory course release {course} {name}`")
+    return path
+
+
+def _as_notebook(path: Path, released: Path) -> bytes:
+    """A submission's file as a notebook; as it is, where it is none."""
+    content = path.read_bytes()
+    try:
+        if path.suffix == ".md":
+            jupytext = require_extra("jupytext", "course")
+            notebook = jupytext.reads(content.decode(), fmt="md:myst")
+            return str(jupytext.writes(notebook, fmt="ipynb")).encode()
+        if path.suffix == ".py":
+            return _filled_in(content.decode(), released).encode()
+    except (ValueError, SyntaxError):  # what is wrong with the file is said when it is graded
+        pass
+    return content
+
+
+def _filled_in(code: str, released: Path) -> str:
+    """The released notebook with functions in place of its solution cells, one cell each."""
+    nbformat = require_extra("nbformat", "course")
+    notebook = nbformat.read(released, as_version=4)
+    cells = {
+        cell.metadata.nbgrader.grade_id: cell
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    }
+    lines, rest = code.splitlines(), []
+    for statement in ast.parse(code).body:
+        source = "\n".join(lines[statement.lineno - 1 : statement.end_lineno])
+        if isinstance(statement, ast.FunctionDef) and statement.name in cells:
+            cells[statement.name].source = source
+        else:
+            rest.append(source)
+    first = notebook.cells.index(next(iter(cells.values())))
+    notebook.cells.insert(first, nbformat.v4.new_code_cell("\n".join(rest)))
+    return str(nbformat.writes(notebook))
 
 
 def _source(path: Path) -> Any:
@@ -444,7 +483,7 @@ def _grade_one(course: Path, session: _Session, student: str) -> Result:
         def run_and_mark(notebook: Any, resources: Any) -> tuple[Any, Any]:
             _execute(notebook, resources, session.limits, Path(exchange), outcome, execute_class)
             outcome.verdicts = judge(session.grader, session.plan, session.seed, Path(exchange))
-            _settle(notebook, outcome)
+            _settle(notebook, outcome, session.limits)
             return notebook, resources
 
         def restore(notebook: Any, resources: Any) -> tuple[Any, Any]:
@@ -526,7 +565,13 @@ def _execute(
         return min(limits.cell, left)
 
     log = logging.Logger("kernel")
-    execute = execute_class(timeout_func=seconds_for, shutdown_kernel="immediate", log=log)
+    log.addHandler(logging.NullHandler())  # what it has to say is in the result
+    execute = execute_class(
+        timeout_func=seconds_for,
+        shutdown_kernel="immediate",
+        extra_arguments=["--log-level=40"],
+        log=log,
+    )
     before = os.environ.get(EXCHANGE)
     os.environ[EXCHANGE] = str(exchange)
     outcome.status = "graded"
@@ -552,12 +597,14 @@ def _why_stopped(error: Exception, limits: Limits) -> str:
     return f"{kind}: {str(error)[:300]}"
 
 
-def _settle(notebook: Any, outcome: Result) -> None:
+def _settle(notebook: Any, outcome: Result, limits: Limits) -> None:
     """Put scores where nbgrader takes them from, and words where the student reads them."""
     nbformat = require_extra("nbformat.v4", "course")
     if all(verdict.outcome == "could not run" for verdict in outcome.verdicts):
         outcome.status = "could not run"
-        outcome.reason = outcome.reason or _first_error(notebook) or outcome.verdicts[0].words[0]
+        outcome.reason = (
+            outcome.reason or _first_error(notebook, limits) or outcome.verdicts[0].words[0]
+        )
     cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
     for verdict in outcome.verdicts:
         lines = [f"{verdict.score:g} of {verdict.points:g} points: {verdict.outcome}"]
@@ -571,11 +618,14 @@ def _settle(notebook: Any, outcome: Result) -> None:
         ]
 
 
-def _first_error(notebook: Any) -> str:
+def _first_error(notebook: Any, limits: Limits) -> str:
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                return f"{output.ename}: {output.evalue[:300]}"
+        errors = [out for out in cell.get("outputs", []) if out.output_type == "error"]
+        # Where a cell was interrupted there are two: the interrupt, and nbgrader's note on it.
+        if any(error.ename == "CellTimeoutError" for error in errors):
+            return f"out of time: a cell took more than {limits.cell:g} s"
+        if errors:
+            return f"{errors[0].ename}: {errors[0].evalue[:300]}"
     return ""
 
 
@@ -585,9 +635,9 @@ def _withdraw(course: Path, name: str, student: str, reason: str) -> None:
     with (
         _nbgrader(course, name) as (coursedir, _, _),
         api.Gradebook(coursedir.db_url, coursedir.course_id) as gradebook,
+        suppress(api.MissingEntry),
     ):
-        with suppress(api.MissingEntry):
-            gradebook.remove_submission(name, student)
+        gradebook.remove_submission(name, student)
     shutil.rmtree(course / "autograded" / student / name, ignore_errors=True)
     page = course / "feedback" / student / name / f"{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)

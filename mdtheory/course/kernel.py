@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 import torch
@@ -69,12 +69,12 @@ def _answer(
     """Call one function once, and write one file."""
     student_function = namespace.get(function)
     if not callable(student_function):
-        _refuse(stem, "absent", f"there is no function {function}")
+        _refuse(stem, "absent", "is not defined")
         return
     try:
         value = student_function(*arguments)
     except NotImplementedError:
-        _refuse(stem, "unanswered", "raised NotImplementedError")
+        _refuse(stem, "unanswered", "is not written yet")
         return
     except ForbiddenError as error:
         _refuse(stem, "forbidden", str(error))
@@ -122,11 +122,11 @@ def forbidden(names: list[str]) -> Iterator[None]:
     The code inside the function objects is exchanged, so that aliases raise too.
 
     Args:
-        names: dotted names of functions, methods or classes (then every function in the class's
-            body), such as ``"mdtheory.convex.mirror_maps.Simplex"``.
+        names: dotted names such as ``"mdtheory.convex.mirror_maps.Simplex"``: of functions, of
+            classes (every function in the class's body), of modules (all that they define).
 
     Raises:
-        ValueError: a name is no Python function or class.
+        ValueError: a name is none of these.
     """
     kept: list[tuple[FunctionType, CodeType]] = []
     try:
@@ -141,30 +141,49 @@ def forbidden(names: list[str]) -> Iterator[None]:
 
 
 def functions_of(name: str) -> list[FunctionType]:
-    """The function of that dotted name, or the functions in the body of the class of that name.
+    """The functions that a dotted name stands for.
 
     Args:
-        name: the dotted name, module first.
+        name: the dotted name of a function, a class or a module.
 
     Returns:
-        The function objects.
+        The function itself; those in the class's body; those that the module defines, in its
+        classes too.
 
     Raises:
-        ValueError: there is nothing of that name, or it is neither a function nor a class.
+        ValueError: there is nothing of that name, or nothing of these kinds.
     """
     try:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError):
         raise ValueError(f"{name}: expected a name in the library, found nothing") from None
+    functions = _functions_in(found, name)
+    if not functions:
+        raise ValueError(
+            f"{name}: expected a function, a class or a module, got a {type(found).__name__}"
+        )
+    return functions
+
+
+def _functions_in(found: object, module: str) -> list[FunctionType]:
+    """Functions that a module defines, those in the body of a class, or a function itself."""
     if isinstance(found, FunctionType):
         return [found]
-    if not isinstance(found, type):
-        raise ValueError(f"{name}: expected a function or a class, got {type(found).__name__}")
-    members = [
-        member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-        for member in vars(found).values()
-    ]
-    return [member for member in members if isinstance(member, FunctionType)]
+    if isinstance(found, property):
+        return _functions_in(found.fget, module)
+    if isinstance(found, (classmethod, staticmethod)):
+        return _functions_in(found.__func__, module)
+    if isinstance(found, type):
+        return [
+            f
+            for member in vars(found).values()
+            if not isinstance(member, type)
+            for f in _functions_in(member, module)
+        ]
+    if isinstance(found, ModuleType):
+        members = [m for m in vars(found).values() if getattr(m, "__module__", "") == module]
+        return [f for member in members for f in _functions_in(member, module)]
+    return []
 
 
 def _refusal(name: str, code: CodeType) -> CodeType:

@@ -93,11 +93,9 @@ def award(call: Call, points: float, passed: bool, words: str) -> float:
     Returns:
         ``points`` or 0.0.
     """
-    if passed:
-        return float(points)
     if isinstance(call, _Playback):
-        call.words.append(words)
-    return 0.0
+        call.say("" if passed else words)
+    return float(points) if passed else 0.0
 
 
 def agrees(
@@ -252,14 +250,17 @@ def _judge_problem(
         # whose odd answer uncovered it, it costs the others nothing.
         words = f"could not be judged: check_{problem}: {type(error).__name__}: {error}"
         return Verdict(problem, 0.0, most, "could not run", [words])
+    call.say("no answer" if call.reasons else "")
     if score >= most - 1e-9:
         return Verdict(problem, most, most, "right")
-    kinds = set(call.missing)
+    kinds, told = set(call.missing), list(dict.fromkeys(call.words))
+    if len(call.missing) == len(calls) and len(set(call.causes)) == 1:
+        told = call.causes[:1]  # once is enough
     if len(call.missing) < len(calls) or kinds & {"forbidden", "no array"}:
         outcome = "partly right" if score > 0 else "wrong"
     else:
         outcome = "not answered" if kinds == {"unanswered"} else "could not run"
-    return Verdict(problem, score, most, outcome, list(dict.fromkeys(call.words)))
+    return Verdict(problem, score, most, outcome, told)
 
 
 def _run(grader: Grader, problem: str, call: Call, seed: int) -> float:
@@ -288,7 +289,9 @@ class _Playback:
         self.problem, self.calls, self.folder = problem, calls, folder
         self.number = 0
         self.words: list[str] = []
-        self.missing: list[str] = []
+        self.missing: list[str] = []  # the kinds of all calls without an array
+        self.causes: list[str] = []  # why, for all of them
+        self.reasons: list[str] = []  # why, for those since a part was last awarded
 
     def __call__(self, function: str, *arguments: object) -> np.ndarray:
         number = self.number
@@ -309,8 +312,16 @@ class _Playback:
         except (OSError, ValueError, KeyError, TypeError):
             kind, reason = "stopped", "did not return: out of time, or its kernel stopped"
         self.missing.append(kind)
-        self.words.append(f"{function} {reason}")
+        self.causes.append(f"{function} {reason}")
+        self.reasons.append(f"{function} {reason}")
         return np.array(np.nan)
+
+    def say(self, words: str) -> None:
+        """Tell the student what is wrong (if anything), and why there was no answer to judge."""
+        reasons = "; ".join(dict.fromkeys(self.reasons))
+        self.reasons.clear()
+        if words:
+            self.words.append(f"{words}: {reasons}" if reasons else words)
 
 
 def _plain(argument: object) -> np.ndarray | float | int:
