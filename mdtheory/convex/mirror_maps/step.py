@@ -120,7 +120,7 @@ def dual_step_unchecked(
     if magnet is None:
         return dual - step * gradient
     b = 1 / (1 / step + weight)
-    # 1 - a = 1 / (1 + weight * step), written so that it stays exact where a is close to 1.
+    # 1 - a, written so that it stays exact where a is close to 1.
     kept = 1 / (1 + weight * step)
     return _scaled(kept, dual) + _scaled(weight * b, magnet) - b * gradient
 
