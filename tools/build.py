@@ -11,11 +11,12 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 
+from tools import ledger
 from tools.execute import ChapterError, execute, notebook_path, report
 from tools.project import ROOT, chapters, hash_files, locked, pages, read_json, write_json
 
 INPUTS = ("_config.yml", "_toc.yml", "constraints.txt", "pyproject.toml")
-FOLDERS = ("book", "exercises", "mdtheory", "tests", "tools")
+FOLDERS = ("book", "exercises", "mdtheory", "tools")
 SITE = Path("_build") / "html"
 
 
@@ -75,7 +76,8 @@ def inputs_hash(root: Path) -> str:
     files += sorted((root / ".cache" / "stamps").rglob("*.json"))
     for folder in FOLDERS:
         files += [p for p in (root / folder).rglob("*") if p.is_file() and _is_source(p)]
-    return hash_files(root, files, extra=sys.version)
+    # Of the tests only what the ledger says about them is on the site.
+    return hash_files(root, files, extra=sys.version + ledger.page(root))
 
 
 def faults(root: Path) -> list[str]:

@@ -50,7 +50,7 @@ def statements(root: Path) -> list[Statement]:
     """Every theorem, lemma, proposition and corollary of the book, in reading order.
 
     The source of a statement is the first citation inside its directive, title included;
-    without one the statement is the book's own.
+    without one the ledger says that the book proves it.
 
     Raises:
         ValueError: a statement without a label.
@@ -62,7 +62,7 @@ def statements(root: Path) -> list[Statement]:
             if label is None:
                 raise ValueError(f"{page}.md: the {match['type']} {match['title']!r} has no label")
             citation = CITATION.search(match["title"] + "\n" + match["body"])
-            source = citation[0] if citation else "this book"
+            source = citation[0] if citation else "proved here"
             title = CITATION.sub("", match["title"]).strip(" ,;()")
             found.append(Statement(label[1], match["type"], title, page, source))
     return found

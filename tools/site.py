@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from tools import ledger, notation, reference
+from tools import assignments, ledger, notation, reference
 from tools.execute import stamp_path
 from tools.project import ROOT, read_json
 
@@ -33,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives and the hooks."""
     app.add_directive("theorem-ledger", _generated(lambda _: ledger.page(ROOT)))
     app.add_directive("notation-table", _generated(lambda _: notation.page(ROOT)))
+    app.add_directive("assignments", _generated(lambda _: assignments.page(ROOT)))
     app.add_directive("api", _generated(reference.page))
     app.connect("env-get-outdated", _outdated)
     app.connect("env-check-consistency", _check_reference)

@@ -1,0 +1,225 @@
+"""Every page in a browser with all other hosts blocked: it works, and it fits a telephone."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.project import ROOT, pages
+
+pytestmark = pytest.mark.browser
+
+PAGES = pages(ROOT)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+TYPESET = "window.MathJax === undefined || (MathJax.startup && MathJax.startup.promise)"
+UNTYPESET = r"""() => {
+  const nodes = [...document.querySelectorAll('article .math')];
+  const left = nodes.filter(
+    n => !n.querySelector('mjx-container') || n.querySelector('mjx-merror'));
+  const walker = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
+  const raw = [];
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent;
+    const inside = walker.currentNode.parentElement.closest(
+      'pre, code, script, style, mjx-container');
+    if (!inside && /\\\(|\\\[|\$\$|\\begin\{/.test(text)) raw.push(text.slice(0, 80));
+  }
+  return [nodes.length, left.map(n => n.textContent.slice(0, 80)), raw];
+}"""
+TOO_WIDE = """() => [...document.querySelectorAll('article *')]
+  .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+  .slice(0, 5).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 60))"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        """Print nothing for each request."""
+
+
+@pytest.fixture(scope="module")
+def browser(missing) -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    program = program or shutil.which("google-chrome")
+    if program is None:
+        missing("Chromium is not installed, so no page was opened in a browser")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(browser, site) -> Iterator[str]:
+    handler = functools.partial(Quiet, directory=site)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def open_page(browser, address) -> Iterator:
+    """Open a page of the site; at the end, nothing may have gone wrong on the way."""
+    contexts, faults = [], []
+
+    def open_it(page: str, *, width: int = 1400, scheme: str = "light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        tab = context.new_page()
+
+        def route(request):
+            if request.request.url.startswith((address, "data:", "blob:")):
+                request.continue_()
+            else:
+                faults.append(f"asked another host: {request.request.url}")
+                request.abort()
+
+        tab.route("**/*", route)
+        tab.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+        tab.on("pageerror", lambda error: faults.append(f"script error: {error}"))
+        tab.on("requestfailed", lambda r: faults.append(f"failed: {r.url}"))
+        tab.on(
+            "response", lambda r: faults.append(f"{r.status}: {r.url}") if r.status >= 400 else None
+        )
+        tab.goto(f"{address}/{page}.html", wait_until="load")
+        tab.wait_for_function(TYPESET)
+        tab.evaluate(TYPESET)
+        return tab
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_whole(open_page, page):
+    tab = open_page(page)
+    count, untypeset, raw = tab.evaluate(UNTYPESET)
+    assert untypeset == []
+    assert raw == []
+    assert (
+        count == tab.locator("article .math mjx-container:not(mjx-container mjx-container)").count()
+    )
+    without_alt = tab.evaluate(
+        "() => [...document.querySelectorAll('article img')]"
+        ".filter(i => !i.alt.trim() || !i.naturalWidth).map(i => i.src)"
+    )
+    assert without_alt == []
+    assert tab.locator("input[type=search]:visible, .search-button-field:visible").count() == 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_fits_a_telephone(open_page, page):
+    tab = open_page(page, width=375)
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    assert width <= 375, tab.evaluate(TOO_WIDE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_does_not_scroll_on_a_wide_window(open_page, page):
+    tab = open_page(page)
+    scrolling = tab.evaluate(
+        "() => [...document.querySelectorAll('article .cell_input pre, article .highlight pre')]"
+        ".filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.textContent.slice(0, 120))"
+    )
+    assert scrolling == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_with_a_slider_work_without_a_kernel(open_page, site, page):
+    text = (site / f"{page}.html").read_text("utf-8")
+    expected = len(re.findall(r"Plotly\.newPlot\(", text))
+    if not expected:
+        assert "plotly.min.js" not in text
+        return
+    tab = open_page(page)
+    tab.wait_for_function(f"document.querySelectorAll('article .main-svg').length >= {expected}")
+    figures = tab.locator("article .js-plotly-plot")
+    assert figures.count() == expected
+    for number in range(expected):
+        figure = figures.nth(number)
+        assert figure.evaluate("f => f.closest('[role=img]')?.getAttribute('aria-label')")
+        if not figure.evaluate("f => !!f.layout.sliders?.length"):
+            continue
+        before = figure.evaluate(DRAWN)
+        rail = figure.locator(".slider-rail-touch-rect").first
+        rail.scroll_into_view_if_needed()
+        box = rail.bounding_box()
+        tab.mouse.click(box["x"] + 0.85 * box["width"], box["y"] + box["height"] / 2)
+        tab.wait_for_function(f"args => ({DRAWN})(args[0]) !== args[1]", arg=[
+            figure.element_handle(), before
+        ])  # fmt: skip
+
+
+DRAWN = (
+    "f => [...f.querySelectorAll('.plot path, .gl-container canvas, .plot text')]"
+    ".map(p => (p.getAttribute('d') || p.textContent) + (p.getAttribute('transform') || ''))"
+    ".join('|')"
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_captions_can_be_read(open_page, site, scheme):
+    """Contrast of at least 7:1 between each caption and what lies behind it."""
+    figures = [
+        page for page in PAGES if "<figcaption" in (site / f"{page}.html").read_text("utf-8")
+    ]
+    for page in figures:
+        tab = open_page(page, scheme=scheme)
+        colours = tab.evaluate(
+            "() => [...document.querySelectorAll('figcaption .caption-text')].map(c => {"
+            "let b = c; while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)')"
+            " b = b.parentElement;"
+            "return [getComputedStyle(c).color, getComputedStyle(b).backgroundColor]})"
+        )
+        for text, behind in colours:
+            assert _contrast(text, behind) >= 7, (page, text, behind)
+
+
+def _contrast(first: str, second: str) -> float:
+    """The ratio of WCAG 2 between two colours `rgb(r, g, b)`."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(float(x)) / 255 for x in re.findall(r"[\d.]+", colour)[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_copyright_names_the_right_year(site):
+    years = {
+        year
+        for page in PAGES
+        for year in re.findall(r"Copyright (\d{4})", (site / f"{page}.html").read_text("utf-8"))
+    }
+    notice = re.search(r"Copyright \(c\) (\d{4})", (ROOT / "LICENSE").read_text("utf-8"))
+    assert notice is not None
+    assert years == {notice[1]}
+
+
+def test_nothing_on_the_site_names_another_host_to_load_from(site: Path):
+    loading = re.compile(
+        r"""<(?:script|img|iframe|link\s+rel="(?:stylesheet|preload|icon)")[^>]*"""
+        r"""(?:src|href)="(?:https?:)?//[^"]+"""
+    )
+    found = [(page, m) for page in site.rglob("*.html") for m in loading.findall(page.read_text())]
+    assert found == []
