@@ -36,6 +36,7 @@ from mdtheory.convex.online_learning.oblivious import (
 )
 from mdtheory.convex.online_learning.portfolios import (
     best_constant_gap,
+    best_constant_portfolio,
     dirichlet,
     log_wealth,
     universal_portfolio,
@@ -59,6 +60,7 @@ __all__ = [
     "PortfolioLosses",
     "QuadraticLosses",
     "best_constant_gap",
+    "best_constant_portfolio",
     "bounds",
     "dirichlet",
     "ftrl_decisions",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcastable,
     require_count,
     require_number,
     require_same_kind,
@@ -15,7 +16,9 @@ from mdtheory.checks import (
     require_simplex,
     require_tensor,
     require_values,
+    values_known,
 )
+from mdtheory.convex.online_learning.adaptive import simplex_quadratic
 
 # Numbers in one block of (portfolios, days) of the universal portfolio.
 BLOCK = 4 * 1024 * 1024
@@ -152,8 +155,8 @@ def best_constant_gap(relatives: Tensor, portfolio: Tensor) -> Tensor:
     best one makes it 0.
 
     Args:
-        relatives: :math:`r_t > 0`, shape ``(T, d)``.
-        portfolio: :math:`x`, shape ``(..., d)``.
+        relatives: :math:`r_t > 0`, shape ``(T, ..., d)``.
+        portfolio: :math:`x`, of a shape that broadcasts with ``(..., d)``.
 
     Returns:
         The gap in nats, shape ``(...)``; at least 0 up to rounding.
@@ -166,14 +169,66 @@ def best_constant_gap(relatives: Tensor, portfolio: Tensor) -> Tensor:
     _check_market(relatives)
     require_tensor("portfolio", portfolio)
     require_same_kind("portfolio", portfolio, "relatives", relatives)
-    if relatives.ndim != 2 or portfolio.shape[-1] != relatives.shape[-1]:
+    if portfolio.shape[-1] != relatives.shape[-1]:
         raise ValueError(
             f"portfolio: expected shape (..., {relatives.shape[-1]}), got {tuple(portfolio.shape)}"
         )
+    require_broadcastable("portfolio", portfolio, "a day of relatives", relatives[0])
     require_simplex("portfolio", portfolio)
-    growth = portfolio @ relatives.mT
-    shares = (1 / growth) @ relatives / len(relatives)
-    return len(relatives) * shares.amax(-1).log()
+    return _gap(_scaled_relatives(relatives, portfolio))
+
+
+def best_constant_portfolio(
+    relatives: Tensor, *, tolerance: float = 1e-9, max_steps: int = 200
+) -> Tensor:
+    r"""Best constant rebalanced portfolio in hindsight, with a certificate.
+
+    Damped Newton steps on :math:`-\sum_t\log\langle r_t, x\rangle`, which is self-concordant; each
+    is a quadratic problem on the simplex (:func:`simplex_quadratic`). It ends when the
+    certificate of :func:`best_constant_gap` is below the tolerance.
+
+    Args:
+        relatives: :math:`r_t > 0`, shape ``(T, ..., d)``.
+        tolerance: largest distance from the best log wealth that is allowed, in nats.
+        max_steps: Newton steps after which it gives up.
+
+    Returns:
+        Portfolios, shape ``(..., d)``.
+
+    Raises:
+        TypeError: ``relatives`` is no floating-point tensor.
+        ValueError: a wrong shape, a relative that is not positive, or the tolerance is not
+            reached.
+    """
+    _check_market(relatives)
+    require_number("tolerance", tolerance, 0.0, strict=True)
+    require_count("max_steps", max_steps)
+    d = relatives.shape[-1]
+    eye = torch.eye(d, dtype=relatives.dtype, device=relatives.device)
+    point = torch.full_like(relatives[0], 1 / d)
+    for _ in range(max_steps):
+        scaled = _scaled_relatives(relatives, point)
+        if not values_known(scaled) or bool((_gap(scaled) <= tolerance).all()):
+            return point
+        rows = scaled.movedim(0, -2)
+        hessian = rows.mT @ rows
+        # A little of the identity, so that stocks that move together leave one solution.
+        trace = hessian.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        hessian = hessian + 1e-12 * trace * eye
+        linear = (hessian @ point[..., None])[..., 0] + scaled.sum(0)
+        move = simplex_quadratic(hessian, linear, point) - point
+        length = (move * (hessian @ move[..., None])[..., 0]).sum(-1, keepdim=True).sqrt()
+        point = point + torch.where(length > 0.25, 1 / (1 + length), 1.0) * move
+        point = point / point.sum(-1, keepdim=True)
+    raise ValueError(f"tolerance: expected one that is reached in {max_steps} steps")
+
+
+def _scaled_relatives(relatives: Tensor, portfolio: Tensor) -> Tensor:
+    return relatives / (relatives * portfolio).sum(-1, keepdim=True)
+
+
+def _gap(scaled: Tensor) -> Tensor:
+    return len(scaled) * scaled.mean(0).amax(-1).log()
 
 
 def _shares_run(relatives: Tensor, samples: Tensor, logs: Tensor, days: int) -> Tensor:
