@@ -5,9 +5,6 @@ a course is made or graded.
 """
 
 from mdtheory.course.classroom import (
-    CourseError,
-    Limits,
-    Result,
     assignments,
     collect,
     exercises_folder,
@@ -25,6 +22,7 @@ from mdtheory.course.marking import (
     award,
     load_grader,
 )
+from mdtheory.course.submission import CourseError, Limits, Result
 
 __all__ = [
     "CourseError",

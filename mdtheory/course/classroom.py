@@ -1,41 +1,32 @@
 """An nbgrader course made of the book's assignments: release, collect, grade, report.
 
-Needs the extra ``course``. nbgrader does what nbgrader does: it makes the student's version, keeps
-the gradebook, restores locked cells, renders feedback. What is ours is between its steps: the
-notebook is executed under a time limit, and the marks come from the grader's own process.
+Needs the extra ``course``.
 """
 
 from __future__ import annotations
 
 import ast
 import csv
-import html
 import io
 import json
-import logging
-import os
-import re
 import secrets
 import shutil
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mdtheory.checks import require_extra
-from mdtheory.course.kernel import EXCHANGE
-from mdtheory.course.marking import (
-    Grader,
-    PlannedCall,
-    Verdict,
-    judge,
-    load_grader,
-    make_plan,
-    write_plan,
+from mdtheory.course.marking import Grader, load_grader, make_plan
+from mdtheory.course.submission import (
+    CourseError,
+    Limits,
+    Result,
+    Session,
+    convert,
+    grade_one,
+    marks_cell,
+    nbgrader,
 )
 from mdtheory.runs import write_atomically
 
@@ -48,45 +39,6 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.root = str(Path(__file__).parent)
 c.CourseDirectory.course_id = {name!r}
 '''
-
-
-class CourseError(Exception):
-    """A step that cannot be done, with the reason in words for the instructor."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Time limits of one submission.
-
-    Attributes:
-        notebook: seconds for the whole notebook.
-        cell: seconds for one cell; the cell is then interrupted, and the next one runs.
-    """
-
-    notebook: float = 300.0
-    cell: float = 60.0
-
-
-@dataclass
-class Result:
-    """What came out for one submission.
-
-    Attributes:
-        student: the student's name, that of the folder.
-        status: "graded", "stopped" (in part: out of time, or the kernel died) or "could not run".
-        reason: why it is not "graded".
-        verdicts: one per problem; empty where nothing ran.
-    """
-
-    student: str
-    status: str
-    reason: str
-    verdicts: list[Verdict] = field(default_factory=list)
-
-    @property
-    def score(self) -> float:
-        """Sum of the points given."""
-        return sum(verdict.score for verdict in self.verdicts)
 
 
 def exercises_folder() -> Path:
@@ -184,8 +136,8 @@ def release(course: Path, names: list[str]) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, nbformat.writes(notebook) + "\n")
         converter = require_extra("nbgrader.converters", "course").GenerateAssignment
-        with _nbgrader(course, name) as (coursedir, options, log):
-            _convert(converter(coursedir=coursedir, **options), log)
+        with nbgrader(course, name) as (coursedir, options, log):
+            convert(converter(coursedir=coursedir, **options), log)
         released.append(course / "release" / name / f"{name}.ipynb")
     return released
 
@@ -258,12 +210,14 @@ def grade(
     if not students:
         raise CourseError(f"{name}: no submissions in {course / 'submitted'}/STUDENT/{name}")
     grader = load_grader(source.with_suffix(".py"))
+    _check_source(_source(source), grader)
+    _check_release(course, source)
     seed = int(json.loads((course / "course.json").read_text("utf-8"))["seed"])
-    session = _Session(grader, make_plan(grader, seed), seed, limits)
+    session = Session(grader, make_plan(grader, seed), seed, limits)
     _grade_reference(course, session)
     results: list[Result] = []
     for student in students:
-        result = _grade_one(course, session, student)
+        result = grade_one(course, session, student)
         results.append(result)
         _write_marks(course, grader, results)
         tell(result)
@@ -293,7 +247,7 @@ def report(course: Path) -> tuple[list[str], list[list[str]]]:
     header = ["student"]
     marks: dict[str, dict[str, tuple[float, str]]] = {}
     with (
-        _nbgrader(course, "*") as (coursedir, _, _),
+        nbgrader(course, "*") as (coursedir, _, _),
         gradebook_class(coursedir.db_url, coursedir.course_id) as gradebook,
     ):
         for name in graded:
@@ -304,10 +258,10 @@ def report(course: Path) -> tuple[list[str], list[list[str]]]:
             }
             for row in csv.DictReader(_marks_file(course, name).read_text("utf-8").splitlines()):
                 score = scores.get(row["student"], 0.0)
-                words = row["status"] if row["status"] == "could not run" else f"{score:g}"
-                if row["status"] == "stopped":
-                    words += " (stopped)"
-                marks.setdefault(row["student"], {})[name] = (score, words)
+                cell = f"{score:g}"
+                if row["status"] != "graded":
+                    cell = f"{score:g} ({row['status']})" if score else row["status"]
+                marks.setdefault(row["student"], {})[name] = (score, cell)
     header.append("total")
     rows = []
     for student, cells in sorted(marks.items()):
@@ -316,16 +270,6 @@ def report(course: Path) -> tuple[list[str], list[list[str]]]:
         rows.append([student, *words, f"{total:g}"])
     _write_csv(course / "marks" / "report.csv", [header, *rows])
     return header, rows
-
-
-@dataclass(frozen=True)
-class _Session:
-    """What is the same for every submission that is graded now."""
-
-    grader: Grader
-    plan: dict[str, list[PlannedCall]]
-    seed: int
-    limits: Limits
 
 
 def _find(known: dict[str, Path], name: str) -> Path:
@@ -344,16 +288,16 @@ def _released(course: Path, name: str) -> Path:
 def _as_notebook(path: Path, released: Path) -> bytes:
     """A submission's file as a notebook; as it is, where it is none."""
     content = path.read_bytes()
+    if path.suffix == ".ipynb":
+        return content
+    jupytext = require_extra("jupytext", "course")
     try:
-        if path.suffix == ".md":
-            jupytext = require_extra("jupytext", "course")
-            notebook = jupytext.reads(content.decode(), fmt="md:myst")
-            return str(jupytext.writes(notebook, fmt="ipynb")).encode()
+        text = content.decode()
         if path.suffix == ".py":
-            return _filled_in(content.decode(), released).encode()
-    except (ValueError, SyntaxError):  # what is wrong with the file is said when it is graded
-        pass
-    return content
+            return _filled_in(text, released).encode()
+        return str(jupytext.writes(jupytext.reads(text, fmt="md:myst"), fmt="ipynb")).encode()
+    except Exception:  # what is wrong with the file is said when it is graded
+        return content
 
 
 def _filled_in(code: str, released: Path) -> str:
@@ -366,7 +310,11 @@ def _filled_in(code: str, released: Path) -> str:
         if cell.metadata.get("nbgrader", {}).get("solution")
     }
     lines, rest = code.splitlines(), []
-    for statement in ast.parse(code).body:
+    try:
+        statements = ast.parse(code).body
+    except SyntaxError:
+        statements, rest = [], [code]  # its cell will say where
+    for statement in statements:
         source = "\n".join(lines[statement.lineno - 1 : statement.end_lineno])
         if isinstance(statement, ast.FunctionDef) and statement.name in cells:
             cells[statement.name].source = source
@@ -387,62 +335,43 @@ def _source(path: Path) -> Any:
 
 
 def _check_source(notebook: Any, grader: Grader) -> None:
-    """Every problem has one cell for its marks, worth its points."""
+    """Every problem has one cell for its marks, worth its points, in the source and its grader."""
     points = {}
     for cell in notebook.cells:
         if cell.metadata.get("nbgrader", {}).get("grade"):
             points[cell.metadata.nbgrader.grade_id] = float(cell.metadata.nbgrader.points)
-    expected = {_marks_cell(problem): most for problem, most in grader.points.items()}
+    expected = {marks_cell(problem): most for problem, most in grader.points.items()}
     if points != expected:
         raise CourseError(
             f"{grader.name}: the assignment's cells give {points}, its grader's POINTS {expected}"
         )
 
 
-def _marks_cell(problem: str) -> str:
-    return f"marks_{problem}"
+def _check_release(course: Path, source: Path) -> None:
+    """What was released is what the source says now."""
+    nbformat = require_extra("nbformat", "course")
+
+    def content(notebook: Any) -> list[tuple[str, str, dict[str, Any]]]:
+        # Without what differs in each conversion, the cells' random names.
+        return [
+            (cell.cell_type, cell.source, dict(cell.metadata.get("nbgrader", {})))
+            for cell in notebook.cells
+        ]
+
+    name = source.stem
+    kept = nbformat.read(course / "source" / name / f"{name}.ipynb", as_version=4)
+    if content(kept) != content(_source(source)):
+        raise CourseError(
+            f"{name}: {source} changed since it was released; "
+            f"run `mdtheory course release {course} {name}` again"
+        )
 
 
 def _marks_file(course: Path, name: str) -> Path:
     return course / "marks" / f"{name}.csv"
 
 
-@contextmanager
-def _nbgrader(
-    course: Path, name: str, student: str = "*"
-) -> Iterator[tuple[Any, Any, io.StringIO]]:
-    """Where nbgrader works, its converters' options, and what it will have logged."""
-    converters = require_extra("nbgrader.converters", "course")
-    coursedir_class = require_extra("nbgrader.coursedir", "course").CourseDirectory
-    loader = require_extra("traitlets.config.loader", "course").PyFileConfigLoader
-    assert converters is not None
-    text = io.StringIO()
-    handler = logging.StreamHandler(text)
-    handler.setLevel(logging.ERROR)
-    log = logging.Logger("nbgrader")  # not in the tree of loggers: nobody else's handlers
-    log.addHandler(handler)
-    config = loader("nbgrader_config.py", path=str(course)).load_config()
-    config.CourseDirectory.root = str(course)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nbgrader's libraries warn each other of deprecations
-        coursedir = coursedir_class(config=config, log=log)
-        coursedir.assignment_id, coursedir.student_id = name, student
-        yield coursedir, {"config": config, "log": log, "force": True}, text
-
-
-def _convert(converter: Any, log: io.StringIO) -> None:
-    """Run one of nbgrader's converters; what it logged becomes the error's text."""
-    exceptions = require_extra("nbgrader.converters.base", "course")
-    try:
-        converter.start()
-    except exceptions.NbGraderException as error:
-        lines = [line for line in log.getvalue().splitlines() if line.strip()]
-        # The line with the exception's own words, from the traceback among those logged.
-        told = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Invalid\w*): ", line)]
-        raise CourseError(told[-1] if told else str(error)) from error
-
-
-def _grade_reference(course: Path, session: _Session) -> None:
+def _grade_reference(course: Path, session: Session) -> None:
     """The source with its solutions, graded like a student's, in a course that is thrown away."""
     name = session.grader.name
     with tempfile.TemporaryDirectory(prefix="mdtheory-") as temporary:
@@ -453,7 +382,7 @@ def _grade_reference(course: Path, session: _Session) -> None:
             shutil.copytree(course / step / name, copy / step / name)
         submitted = copy / "submitted" / "reference" / name
         shutil.copytree(course / "source" / name, submitted)
-        result = _grade_one(copy, session, "reference")
+        result = grade_one(copy, session, "reference")
     if result.status == "graded" and all(v.outcome == "right" for v in result.verdicts):
         return
     lines = [f"{name}: the reference solution does not get full marks; nobody was graded"]
@@ -467,187 +396,6 @@ def _grade_reference(course: Path, session: _Session) -> None:
                 f"{verdict.outcome}: {words}"
             )
     raise CourseError("\n".join(lines))
-
-
-def _grade_one(course: Path, session: _Session, student: str) -> Result:
-    """Grade one submission, whatever it is."""
-    name = session.grader.name
-    for step in ("autograded", "feedback"):
-        shutil.rmtree(course / step / student / name, ignore_errors=True)
-    converters = require_extra("nbgrader.converters", "course")
-    execute_class = require_extra("nbgrader.preprocessors", "course").Execute
-    outcome = Result(student, "could not run", "")
-    with tempfile.TemporaryDirectory(prefix="mdtheory-") as exchange:
-        write_plan(session.grader, session.plan, Path(exchange))
-
-        def run_and_mark(notebook: Any, resources: Any) -> tuple[Any, Any]:
-            _execute(notebook, resources, session.limits, Path(exchange), outcome, execute_class)
-            outcome.verdicts = judge(session.grader, session.plan, session.seed, Path(exchange))
-            _settle(notebook, outcome, session.limits)
-            return notebook, resources
-
-        def restore(notebook: Any, resources: Any) -> tuple[Any, Any]:
-            _restore_cells(notebook, course / "release" / name / f"{name}.ipynb")
-            return notebook, resources
-
-        try:
-            _check_submission(course / "submitted" / student / name / f"{name}.ipynb")
-            with _nbgrader(course, name, student) as (coursedir, options, log):
-                autograde = converters.Autograde(coursedir=coursedir, **options)
-                autograde.sanitize_preprocessors = [restore, *autograde.sanitize_preprocessors]
-                autograde.autograde_preprocessors = [
-                    run_and_mark if step is execute_class else step
-                    for step in autograde.autograde_preprocessors
-                ]
-                _convert(autograde, log)
-                _convert(converters.GenerateFeedback(coursedir=coursedir, **options), log)
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            outcome = Result(student, "could not run", reason)
-            _withdraw(course, name, student, reason)
-    return outcome
-
-
-def _check_submission(path: Path) -> None:
-    """The submission is there and is a notebook."""
-    nbformat = require_extra("nbformat", "course")
-    if not path.is_file():
-        raise CourseError(f"no file {path.name} in {path.parent}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat's errors have no common ancestor
-        raise CourseError(f"{path.name} is not a notebook: {str(error)[:200]}") from error
-
-
-def _restore_cells(notebook: Any, released: Path) -> None:
-    """Give cells their own nbgrader metadata again, and deleted cells for marks their place.
-
-    nbgrader then restores what stands in locked cells. Solution cells are not put back: the
-    student may have the answer in a cell of their own, which an empty one would undo.
-    """
-    nbformat = require_extra("nbformat", "course")
-    originals = {
-        cell.metadata.nbgrader.grade_id: cell
-        for cell in nbformat.read(released, as_version=4).cells
-        if "nbgrader" in cell.metadata
-    }
-    missing = {name for name, cell in originals.items() if cell.metadata.nbgrader.grade}
-    for cell in notebook.cells:
-        came = cell.metadata.pop("nbgrader", None)
-        name = came.get("grade_id") if isinstance(came, dict) else None
-        if name in originals:
-            cell.metadata.nbgrader = originals[name].metadata.nbgrader
-            missing.discard(name)
-    for name, cell in originals.items():
-        if name in missing:
-            if notebook.nbformat_minor < 5:
-                del cell["id"]  # cells have had one since version 4.5
-            notebook.cells.append(cell)
-
-
-def _execute(
-    notebook: Any,
-    resources: Any,
-    limits: Limits,
-    exchange: Path,
-    outcome: Result,
-    execute_class: Any,
-) -> None:
-    """Run a submission in a kernel of its own, which ends with it."""
-    deadline = time.monotonic() + limits.notebook
-
-    def seconds_for(cell: Any) -> float:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return min(limits.cell, left)
-
-    log = logging.Logger("kernel")
-    log.addHandler(logging.NullHandler())  # what it has to say is in the result
-    execute = execute_class(
-        timeout_func=seconds_for,
-        shutdown_kernel="immediate",
-        extra_arguments=["--log-level=40"],
-        log=log,
-    )
-    before = os.environ.get(EXCHANGE)
-    os.environ[EXCHANGE] = str(exchange)
-    outcome.status = "graded"
-    try:
-        execute.preprocess(notebook, resources)
-    except Exception as error:
-        outcome.status, outcome.reason = "stopped", _why_stopped(error, limits)
-    finally:
-        if before is None:
-            del os.environ[EXCHANGE]
-        else:
-            os.environ[EXCHANGE] = before
-
-
-def _why_stopped(error: Exception, limits: Limits) -> str:
-    kind = type(error).__name__
-    if kind == "TimeoutError":
-        return f"out of time: the notebook took more than {limits.notebook:g} s"
-    if kind == "CellTimeoutError":
-        return f"out of time: a cell took more than {limits.cell:g} s and could not be interrupted"
-    if kind == "DeadKernelError":
-        return "the kernel died"
-    return f"{kind}: {str(error)[:300]}"
-
-
-def _settle(notebook: Any, outcome: Result, limits: Limits) -> None:
-    """Put scores where nbgrader takes them from, and words where the student reads them."""
-    nbformat = require_extra("nbformat.v4", "course")
-    if all(verdict.outcome == "could not run" for verdict in outcome.verdicts):
-        outcome.status = "could not run"
-        outcome.reason = (
-            outcome.reason or _first_error(notebook, limits) or outcome.verdicts[0].words[0]
-        )
-    cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
-    for verdict in outcome.verdicts:
-        lines = [f"{verdict.score:g} of {verdict.points:g} points: {verdict.outcome}"]
-        lines += [f"- {words}" for words in verdict.words]
-        if outcome.reason:
-            lines.append(f"The notebook: {outcome.status}: {outcome.reason}")
-        # A number as a cell's result is its score, in nbgrader as everywhere.
-        cells[_marks_cell(verdict.problem)].outputs = [
-            nbformat.new_output("stream", name="stdout", text="\n".join(lines) + "\n"),
-            nbformat.new_output("execute_result", data={"text/plain": repr(verdict.score)}),
-        ]
-
-
-def _first_error(notebook: Any, limits: Limits) -> str:
-    for cell in notebook.cells:
-        errors = [out for out in cell.get("outputs", []) if out.output_type == "error"]
-        # Where a cell was interrupted there are two: the interrupt, and nbgrader's note on it.
-        if any(error.ename == "CellTimeoutError" for error in errors):
-            return f"out of time: a cell took more than {limits.cell:g} s"
-        if errors:
-            return f"{errors[0].ename}: {errors[0].evalue[:300]}"
-    return ""
-
-
-def _withdraw(course: Path, name: str, student: str, reason: str) -> None:
-    """Take back marks of an earlier grading, and tell the student why there are none."""
-    api = require_extra("nbgrader.api", "course")
-    with (
-        _nbgrader(course, name) as (coursedir, _, _),
-        api.Gradebook(coursedir.db_url, coursedir.course_id) as gradebook,
-        suppress(api.MissingEntry),
-    ):
-        gradebook.remove_submission(name, student)
-    shutil.rmtree(course / "autograded" / student / name, ignore_errors=True)
-    page = course / "feedback" / student / name / f"{name}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        page,
-        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f"<title>{html.escape(name)}</title></head>\n<body>\n<h1>{html.escape(name)}</h1>\n"
-        f"<p>Your submission could not be run, so it has no marks.</p>\n"
-        f"<pre>{html.escape(reason)}</pre>\n</body>\n</html>\n",
-    )
 
 
 def _write_marks(course: Path, grader: Grader, results: list[Result]) -> None:

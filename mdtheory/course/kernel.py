@@ -133,7 +133,7 @@ def forbidden(names: list[str]) -> Iterator[None]:
         for name in names:
             for function in functions_of(name):
                 kept.append((function, function.__code__))
-                function.__code__ = _refusal(name, function.__code__)
+                function.__code__ = _refusal(function)
         yield
     finally:
         for function, code in reversed(kept):
@@ -186,15 +186,16 @@ def _functions_in(found: object, module: str) -> list[FunctionType]:
     return []
 
 
-def _refusal(name: str, code: CodeType) -> CodeType:
-    """Code that raises and fits into a function with the free variables of ``code``."""
-    # The function's own globals may hold nothing of ours, so the refusal imports what it raises.
-    message = f"called {name}, which is the answer itself"
+def _refusal(function: FunctionType) -> CodeType:
+    """Code that raises, and that fits into the function with its free variables."""
+    message = f"called {function.__module__}.{function.__qualname__}, which is the answer itself"
 
+    # It runs with the function's own globals, which hold nothing of ours: so it imports.
     def refuse(*_: object, **__: object) -> None:
         from mdtheory.course.kernel import ForbiddenError
 
         raise ForbiddenError("message")
 
     constants = tuple(message if c == "message" else c for c in refuse.__code__.co_consts)
-    return refuse.__code__.replace(co_consts=constants, co_freevars=code.co_freevars)
+    free = function.__code__.co_freevars
+    return refuse.__code__.replace(co_consts=constants, co_freevars=free)
