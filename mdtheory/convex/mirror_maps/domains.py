@@ -178,7 +178,11 @@ class Box(Domain):
         Returns:
             The diameter; of the largest box where the bounds are a batch.
         """
-        sides = torch.as_tensor(self.high) - torch.as_tensor(self.low)
+        low, high = (
+            bound if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64)
+            for bound in (self.low, self.high)
+        )
+        sides = high - low
         sides = (
             sides.expand((*sides.shape[:-1], dimension)) if sides.ndim else sides.expand(dimension)
         )

@@ -133,10 +133,18 @@ class AdaGrad(Learner):
         if self.kind == "norm" or isinstance(self.domain, Box):
             return self.domain._project(moved)
         assert isinstance(self.domain, Ball)  # by the constructor
-        weight = torch.where(metric > 0, metric, 1.0)
-        turned = torch.where(metric > 0, metric * moved, 0.0)
+        known = metric > 0
+        weight = torch.where(known, metric, 1.0)
+        turned = torch.where(known, metric * moved, 0.0)
         shift = _secular_root(turned, weight, self.domain.radius)
-        return torch.where(shift > 0, self.domain._project(turned / (weight + shift)), moved)
+        # Directions without a metric cost nothing: they give way as far as the ball asks, which
+        # is the limit of small equal metrics.
+        near = torch.where(shift > 0, turned / (weight + shift), torch.where(known, moved, 0.0))
+        rest = torch.where(known, 0.0, moved)
+        room = (self.domain.radius**2 - (near * near).sum(-1, keepdim=True)).clamp(min=0).sqrt()
+        length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
+        rest = torch.where(length > room, rest * (room / length), rest)
+        return self.domain._project(near + rest)
 
 
 class OnlineNewtonStep(Learner):
