@@ -58,7 +58,7 @@ def potential_atom(case, x):
 def constraints(case, x):
     return {
         "free": lambda: [],
-        "ball": lambda: [cp.norm(x) <= 1],
+        "ball": lambda: [cp.sum_squares(x) <= 1],
         "box": lambda: [x >= -1, x <= 1],
         "simplex": lambda: [x >= 0, cp.sum(x) == 1],
         "orthant": lambda: [x >= 0],
@@ -139,7 +139,7 @@ def test_projections_agree_with_the_solver(generator, domain, name):
     for point, ours in zip(points, projected, strict=True):
         x = cp.Variable(6)
         sets = {
-            "ball": [cp.norm(x) <= 0.7], "box": [x >= -0.3, x <= 0.8],
+            "ball": [cp.sum_squares(x) <= 0.49], "box": [x >= -0.3, x <= 0.8],
             "simplex": [x >= 0, cp.sum(x) == 1],
         }  # fmt: skip
         minimise(cp.sum_squares(x - point.numpy()), sets[name])
@@ -157,7 +157,7 @@ def test_linear_minimisers_agree_with_the_solver(generator, domain, name):
     for gradient, value in zip(gradients, ours.tolist(), strict=True):
         x = cp.Variable(6)
         sets = {
-            "ball": [cp.norm(x) <= 0.7], "box": [x >= -0.3, x <= 0.8],
+            "ball": [cp.sum_squares(x) <= 0.49], "box": [x >= -0.3, x <= 0.8],
             "simplex": [x >= 0, cp.sum(x) == 1],
         }  # fmt: skip
         assert value == pytest.approx(minimise(gradient.numpy() @ x, sets[name]), abs=1e-7)
