@@ -1,4 +1,4 @@
-"""What the tests of this part share: every mirror map, with facts independent of the library.
+"""Every mirror map with what the tests know about it independently of the library.
 
 Points are drawn and potentials written here without calling ``mdtheory``, so that a mistake in a
 map cannot hide in the reference.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import torch
@@ -340,19 +339,3 @@ def close() -> Callable[..., None]:
         assert (error <= tolerance).all(), f"largest relative difference {error.max().item():.2e}"
 
     return assert_close
-
-
-@pytest.fixture(scope="session")
-def grade_answers(root: Path, tmp_path_factory):
-    """Grade `tests/answers/PART/NAME/*.py`: the course's folder, and results by answer."""
-
-    def run(part: str, name: str):
-        from mdtheory.course import collect, grade, new_course, release
-
-        course = tmp_path_factory.mktemp("courses") / name
-        new_course(course)
-        release(course, [name])
-        collect(course, name, root / "tests" / "answers" / part / name)
-        return course, {result.student: result for result in grade(course, name)}
-
-    return run
