@@ -45,6 +45,12 @@ TOO_WIDE = """() => [...document.querySelectorAll('article *')]
   .slice(0, 5).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 60))"""
 
 
+DRAWN = (
+    "f => [...f.querySelectorAll('.cartesianlayer, .ternarylayer, .polarlayer')]"
+    ".map(layer => layer.innerHTML).join()"
+)
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         """Print nothing for each request."""
@@ -122,6 +128,12 @@ def test_a_page_is_whole(open_page, page):
         ".filter(i => !i.alt.trim() || !i.naturalWidth).map(i => i.src)"
     )
     assert without_alt == []
+    # Lines of at most 80 columns fit without scrolling.
+    scrolling = tab.evaluate(
+        "() => [...document.querySelectorAll('article .highlight pre')]"
+        ".filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.textContent.slice(0, 120))"
+    )
+    assert scrolling == []
     assert tab.locator("input[type=search]:visible, .search-button-field:visible").count() == 1
 
 
@@ -130,16 +142,6 @@ def test_a_page_fits_a_telephone(open_page, page):
     tab = open_page(page, width=375)
     width = tab.evaluate("document.documentElement.scrollWidth")
     assert width <= 375, tab.evaluate(TOO_WIDE)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_code_does_not_scroll_on_a_wide_window(open_page, page):
-    tab = open_page(page)
-    scrolling = tab.evaluate(
-        "() => [...document.querySelectorAll('article .cell_input pre, article .highlight pre')]"
-        ".filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.textContent.slice(0, 120))"
-    )
-    assert scrolling == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -163,16 +165,8 @@ def test_figures_with_a_slider_work_without_a_kernel(open_page, site, page):
         rail.scroll_into_view_if_needed()
         box = rail.bounding_box()
         tab.mouse.click(box["x"] + 0.85 * box["width"], box["y"] + box["height"] / 2)
-        tab.wait_for_function(f"args => ({DRAWN})(args[0]) !== args[1]", arg=[
-            figure.element_handle(), before
-        ])  # fmt: skip
-
-
-DRAWN = (
-    "f => [...f.querySelectorAll('.plot path, .gl-container canvas, .plot text')]"
-    ".map(p => (p.getAttribute('d') || p.textContent) + (p.getAttribute('transform') || ''))"
-    ".join('|')"
-)
+        moved = f"([figure, before]) => ({DRAWN})(figure) !== before"
+        tab.wait_for_function(moved, arg=[figure.element_handle(), before])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jupytext
 import yaml
-from jupytext import TextFileContentsManager
+from jupytext.config import load_jupytext_configuration_file
 
-from tools.project import ROOT
+from tools.project import ROOT, code_cells
 
 HEADER = re.compile(r"\A---\n(?P<yaml>.*?)\n---\n", re.DOTALL)
 CELL_START = re.compile(
@@ -52,7 +53,7 @@ def keep_style(before: str, after: str) -> str:
     return CELL_START.sub(respell, after)
 
 
-class BookContentsManager(TextFileContentsManager):  # type: ignore[misc]
+class BookContentsManager(jupytext.TextFileContentsManager):  # type: ignore[misc]
     """Jupytext's contents manager, with :func:`keep_style` on every save of a MyST file."""
 
     def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
@@ -88,6 +89,31 @@ def _options(text: str) -> str:
     return json.dumps(options or {}, sort_keys=True)
 
 
+def round_trip(text: str) -> str:
+    """A chapter as JupyterLab would save it when nothing but its outputs had changed."""
+    config = load_jupytext_configuration_file(str(ROOT / "jupytext.toml"))
+    notebook = jupytext.reads(text, fmt="md:myst", config=config)
+    notebook.metadata["kernelspec"]["display_name"] = "Python 3 (ipykernel)"
+    notebook.metadata["language_info"] = {"name": "python", "version": "3"}
+    for cell in notebook.cells:
+        cell.metadata["editable"] = True
+        if cell.cell_type == "code":
+            cell.metadata["execution"] = {"shell.execute_reply": "now"}
+            cell.metadata["scrolled"] = True
+            cell.execution_count = 1
+    return keep_style(text, jupytext.writes(notebook, fmt="md:myst", config=config))
+
+
+def notebooks_in_text(root: Path) -> list[Path]:
+    """Chapters and assignments: the sources that open as notebooks with cells."""
+    return [
+        path
+        for folder in ("book", "exercises")
+        for path in sorted((root / folder).rglob("*.md"))
+        if code_cells(path.read_text("utf-8"))
+    ]
+
+
 def prepare(prefix: Path) -> None:
     """Let Markdown open as a notebook in the JupyterLab of this environment."""
     path = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
@@ -97,8 +123,20 @@ def prepare(prefix: Path) -> None:
     path.write_text(json.dumps(known, indent=1), "utf-8")
 
 
+def _check(paths: list[Path]) -> int:
+    changed = []
+    for path in paths:
+        text = path.read_text("utf-8")
+        if code_cells(text) and round_trip(text) != text:
+            changed.append(path)
+            print(f"{path}: saving it in JupyterLab would change its text")
+    return 1 if changed else 0
+
+
 def main() -> int:
-    """``make lab``."""
+    """``make lab``; ``--check FILES`` only sees that saving would not change the files."""
+    if sys.argv[1:2] == ["--check"]:
+        return _check([Path(name) for name in sys.argv[2:]] or notebooks_in_text(ROOT))
     from jupyterlab.labapp import LabApp
 
     prepare(Path(sys.prefix))
