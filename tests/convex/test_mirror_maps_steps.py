@@ -19,11 +19,11 @@ QUADRATIC, ENTROPIC, MATRIX = 1e-6, 1e-5, 1e-4
 def minimise(objective, sets=()):
     """Solve with tightened tolerances: with the defaults the solver's own error reaches 2e-5.
 
-    It stalls on some problems; then a looser aim is tried. Whether the answer is good enough is
-    for the test to say.
+    It aims at 1e-13 and calls what it reaches on the way inaccurate; whether that is accurate
+    enough is for the test to say. Where it fails, a looser aim is tried.
     """
     problem = cp.Problem(cp.Minimize(objective), list(sets))
-    for aim in (1e-12, 1e-11, 1e-10, 1e-9):
+    for aim in (1e-13, 1e-11, 1e-9):
         tight = dict.fromkeys(["tol_gap_abs", "tol_gap_rel", "tol_feas"], aim)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Solution may be inaccurate")
@@ -33,10 +33,8 @@ def minimise(objective, sets=()):
                 problem.solve(solver="CLARABEL", **tight)
             except cp.error.SolverError:
                 continue
-        if problem.status == "optimal":
-            break
-    assert problem.status in ("optimal", "optimal_inaccurate")
-    return problem.value
+        return problem.value
+    raise AssertionError("the solver failed")
 
 
 def potential_atom(case, x):
@@ -80,8 +78,19 @@ def solve(case, y, g, eta, z, weight):
         objective += weight * divergence_atom(case, x, z)
     if eta < math.inf:
         objective += divergence_atom(case, x, y) / eta
+    if case.domain == "ball":
+        objective = completed_square(case, x, y, g, eta, z, weight)
     minimise(objective, constraints(case, x))
     return torch.as_tensor(np.asarray(x.value))
+
+
+def completed_square(case, x, y, g, eta, z, weight):
+    """The same objective up to a constant, in the form in which the solver reaches 1e-7."""
+    matrix = np.eye(5) if case.atom == "half_square" else case.mirror_map.matrix.numpy()
+    curvature = (weight + 1 / eta) * matrix
+    slope = (g - weight * case.gradient(z) - case.gradient(y) / eta).numpy()
+    root = np.linalg.cholesky(curvature)
+    return cp.sum_squares(root.T @ x + np.linalg.solve(root, slope)) / 2
 
 
 def tolerance(case):
@@ -139,7 +148,7 @@ def test_projections_agree_with_the_solver(generator, domain, name):
     for point, ours in zip(points, projected, strict=True):
         x = cp.Variable(6)
         sets = {
-            "ball": [cp.sum_squares(x) <= 0.49], "box": [x >= -0.3, x <= 0.8],
+            "ball": [cp.norm(x) <= 0.7], "box": [x >= -0.3, x <= 0.8],
             "simplex": [x >= 0, cp.sum(x) == 1],
         }  # fmt: skip
         minimise(cp.sum_squares(x - point.numpy()), sets[name])
@@ -157,7 +166,7 @@ def test_linear_minimisers_agree_with_the_solver(generator, domain, name):
     for gradient, value in zip(gradients, ours.tolist(), strict=True):
         x = cp.Variable(6)
         sets = {
-            "ball": [cp.sum_squares(x) <= 0.49], "box": [x >= -0.3, x <= 0.8],
+            "ball": [cp.norm(x) <= 0.7], "box": [x >= -0.3, x <= 0.8],
             "simplex": [x >= 0, cp.sum(x) == 1],
         }  # fmt: skip
         assert value == pytest.approx(minimise(gradient.numpy() @ x, sets[name]), abs=1e-7)
