@@ -56,7 +56,8 @@ def potential_atom(case, x):
 def constraints(case, x):
     return {
         "free": lambda: [],
-        "ball": lambda: [cp.sum_squares(x) <= 1],
+        # Two forms of one set: the solver does better with one or the other.
+        "ball": lambda: [(cp.norm if case.atom == "half_square" else cp.sum_squares)(x) <= 1],
         "box": lambda: [x >= -1, x <= 1],
         "simplex": lambda: [x >= 0, cp.sum(x) == 1],
         "orthant": lambda: [x >= 0],
@@ -78,7 +79,7 @@ def solve(case, y, g, eta, z, weight):
         objective += weight * divergence_atom(case, x, z)
     if eta < math.inf:
         objective += divergence_atom(case, x, y) / eta
-    if case.domain == "ball":
+    if case.name == "mahalanobis-ball":
         objective = completed_square(case, x, y, g, eta, z, weight)
     minimise(objective, constraints(case, x))
     return torch.as_tensor(np.asarray(x.value))
@@ -86,8 +87,7 @@ def solve(case, y, g, eta, z, weight):
 
 def completed_square(case, x, y, g, eta, z, weight):
     """The same objective up to a constant, in the form in which the solver reaches 1e-7."""
-    matrix = np.eye(5) if case.atom == "half_square" else case.mirror_map.matrix.numpy()
-    curvature = (weight + 1 / eta) * matrix
+    curvature = (weight + 1 / eta) * case.mirror_map.matrix.numpy()
     slope = (g - weight * case.gradient(z) - case.gradient(y) / eta).numpy()
     root = np.linalg.cholesky(curvature)
     return cp.sum_squares(root.T @ x + np.linalg.solve(root, slope)) / 2
