@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lab course bench lint clean distclean
+.PHONY: help setup book test lab course bench bench-quick lint clean distclean
 
 # The first Python that is at least 3.11; set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -60,6 +60,9 @@ course: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m pytest benchmarks --benchmark-only
+
+bench-quick: $(STAMP)
+	@$(BIN)/python -m pytest benchmarks --benchmark-disable -q
 
 lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy
