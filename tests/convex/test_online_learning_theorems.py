@@ -657,18 +657,26 @@ def test_hedge_keeps_its_bounds(rounds, experts):
             if step_size == tuned and experts > 1:
                 bound = bounds.hedge(experts, rounds)
                 check_bound("thm-hedge", result, result.new_tensor(bound))
-            second = bounds.hedge_second_order(step_size, record.decisions, record.gradients)
+            ranges = record.gradients.amax(-1) - record.gradients.amin(-1)
+            apart = math.log(experts)
+            check_bound("thm-hedge", result, bounds.hedge_ranges(apart, step_size, ranges))
+            second = bounds.hedge_second_order(apart, step_size, record.decisions, record.gradients)
             check_bound("thm-hedge", result, second)
 
 
 @pytest.mark.theorem("thm-hedge", "bound")
 def test_the_second_bound_of_hedge_asks_only_that_losses_are_not_negative():
     losses = 50 * uniform(T, SEEDS, D) ** 4
-    start = torch.full((SEEDS, D), 1 / D, dtype=F64)
-    record = play(Hedge(start, 0.3), LinearLosses(losses), T)
+    record = play(Hedge(simplex_points(1), 0.3), LinearLosses(losses), T)
     best = Simplex().minimize_linear(record.total_gradient)
-    second = bounds.hedge_second_order(0.3, record.decisions, losses)
-    check_bound("thm-hedge", regret(record, best), second)
+    for comparator in (best, simplex_points(2)):
+        apart = Entropy().divergence(comparator, simplex_points(1))
+        second = bounds.hedge_second_order(apart, 0.3, record.decisions, losses)
+        check_bound("thm-hedge", regret(record, comparator), second)
+        shifted = play(Hedge(simplex_points(1), 0.3), LinearLosses(losses - 20), T)
+        ranges = losses.amax(-1) - losses.amin(-1)
+        bound = bounds.hedge_ranges(apart, 0.3, ranges)
+        check_bound("thm-hedge", regret(shifted, comparator), bound)
 
 
 @pytest.mark.theorem("thm-hedge", "equality")
@@ -687,6 +695,42 @@ def test_the_eighth_in_the_bound_of_hedge_cannot_be_smaller():
         gap = 0.5 + math.log((1 + math.exp(-step)) / 2) / step
         assert gap <= step / 8
         assert gap == pytest.approx(step / 8, rel=step)
+
+
+def cumulant(values, weights, s):
+    """log E exp(s (Z - E Z)) of variables with finitely many values."""
+    mean = (weights * values).sum(-1, keepdim=True)
+    return (weights.log() + s * (values - mean)).logsumexp(-1)
+
+
+@pytest.mark.theorem("lem-hoeffding", "bound")
+def test_bounded_variables_have_hoeffding_s_cumulant():
+    values, weights = normal(SEEDS, D), simplex_points(1)
+    length = values.amax(-1) - values.amin(-1)
+    for s in (-30.0, -1.0, -1e-3, 1e-3, 0.5, 4.0, 100.0):
+        check_bound("lem-hoeffding", cumulant(values, weights, s), s**2 * length**2 / 8)
+
+
+@pytest.mark.theorem("lem-hoeffding", "equality")
+def test_a_fair_coin_has_the_logarithm_of_cosh_and_attains_the_eighth():
+    s = torch.linspace(-0.1, 0.1, 21, dtype=F64)
+    values = torch.tensor([0.0, 1.0], dtype=F64)
+    mine = torch.stack([cumulant(values, torch.full_like(values, 0.5), v) for v in s])
+    check_identity("lem-hoeffding", mine, (s / 2).cosh().log())
+    away = s.abs() > 0
+    ratio = mine[away] / (s[away] ** 2 / 8)
+    assert ratio.min() > 0.998
+    assert ratio.max() <= 1 + 1e-9
+
+
+@pytest.mark.theorem("lem-hoeffding", "mutant")
+@pytest.mark.parametrize("mutant", ["a ninth", "not centred"])
+def test_mutants_of_hoeffding_s_lemma_break(mutant):
+    values, half = torch.tensor([0.0, 1.0], dtype=F64), torch.full((2,), 0.5, dtype=F64)
+    left, s = cumulant(values, half, 0.5), 0.5
+    if mutant == "not centred":
+        left = left + s * 0.5
+    assert breaks("lem-hoeffding", left, s**2 / (9 if mutant == "a ninth" else 8))
 
 
 @pytest.mark.theorem("thm-hedge", "mutant")
@@ -1130,6 +1174,78 @@ def test_mutants_of_the_optimistic_bound_break(mutant):
     if mutant == "moves with factor 4":
         bound = bounds.optimistic(divergence, step, errors, 4 * moves, 1.0)
     assert breaks("thm-optimistic", result, bound)
+
+
+def duel(matrix, step, rounds, *, hinted=True, sign=1.0):
+    """Duality gap of the averages of two players of Hedge with the last gradient as hint."""
+    batch, (n, m) = matrix.shape[0], matrix.shape[-2:]
+    first = OptimisticMirrorDescent(Entropy(), torch.full((batch, n), 1 / n, dtype=F64), step)
+    second = OptimisticMirrorDescent(Entropy(), torch.full((batch, m), 1 / m, dtype=F64), step)
+    sums = torch.zeros(batch, n, dtype=F64), torch.zeros(batch, m, dtype=F64)
+    for _ in range(rounds):
+        x, y = first.decision, second.decision
+        sums = sums[0] + x, sums[1] + y
+        pay, gain = (matrix @ y[..., None])[..., 0], -(matrix.mT @ x[..., None])[..., 0]
+        first.update(pay, sign * pay if hinted else None)
+        second.update(gain, sign * gain if hinted else None)
+    x, y = sums[0] / rounds, sums[1] / rounds
+    best_gain = (matrix.mT @ x[..., None])[..., 0].amax(-1)
+    return best_gain - (matrix @ y[..., None])[..., 0].amin(-1)
+
+
+def duels():
+    random = 2 * uniform(SEEDS, 4, 3) - 1
+    pennies = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=F64)
+    skewed = pennies + torch.tensor([[0.0, 0.0], [0.0, 0.5]], dtype=F64)
+    yield random
+    yield torch.stack([pennies, skewed, 3 * skewed])
+
+
+@pytest.mark.theorem("cor-optimistic-players", "bound")
+@pytest.mark.parametrize("rounds", [1, 20, 200])
+def test_two_optimistic_players_close_their_gap(rounds):
+    for matrix in duels():
+        largest = matrix.abs().max().item()
+        for step in (0.1 / largest, 0.5 / largest):
+            gap = duel(matrix, step, rounds)
+            n, m = matrix.shape[-2:]
+            bound = bounds.optimistic_players(n, m, largest, step, rounds)
+            check_bound("cor-optimistic-players", gap, gap.new_tensor(bound))
+
+
+@pytest.mark.theorem("cor-optimistic-players", "equality")
+def test_the_gap_of_two_players_is_the_sum_of_their_regrets():
+    matrix, rounds, step = 2 * uniform(SEEDS, 4, 3) - 1, 30, 0.3
+    players = [
+        OptimisticMirrorDescent(Entropy(), torch.full((SEEDS, k), 1 / k, dtype=F64), step)
+        for k in (4, 3)
+    ]
+    totals = [torch.zeros(SEEDS, k, dtype=F64) for k in (4, 3)]
+    for _ in range(rounds):
+        x, y = (player.decision for player in players)
+        gradients = (matrix @ y[..., None])[..., 0], -(matrix.mT @ x[..., None])[..., 0]
+        for i, gradient in enumerate(gradients):
+            totals[i] = totals[i] + gradient
+            players[i].update(gradient, gradient)
+    regrets = sum(
+        player.suffered - total.amin(-1) for player, total in zip(players, totals, strict=True)
+    )
+    gap = duel(matrix, step, rounds)
+    check_identity("cor-optimistic-players", gap, regrets / rounds, tolerance=1e-11)
+
+
+@pytest.mark.theorem("cor-optimistic-players", "mutant")
+@pytest.mark.parametrize("mutant", ["no hints", "hints of the wrong sign", "one per cent"])
+def test_mutants_of_two_players_break(mutant):
+    matrix = torch.tensor([[[1.0, -1.0], [-1.0, 2.0]]], dtype=F64)
+    rounds, step = 3000, 0.25
+    factor = 0.01 if mutant == "one per cent" else 1.0
+    sign = -1.0 if mutant == "hints of the wrong sign" else 1.0
+    if mutant == "one per cent":
+        rounds = 20
+    gap = duel(matrix, step, rounds, hinted=mutant != "no hints", sign=sign)
+    bound = factor * bounds.optimistic_players(2, 2, 2.0, step, rounds)
+    assert breaks("cor-optimistic-players", gap, bound)
 
 
 # --- portfolios ------------------------------------------------------------------------------

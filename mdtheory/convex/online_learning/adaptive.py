@@ -345,7 +345,11 @@ def _rate(
 ) -> float | Tensor:
     if isinstance(step_size, Tensor):
         _positive("step_size", step_size, initial)
-        if torch.broadcast_shapes(step_size.shape, initial.shape) != initial.shape:
+        try:
+            fits = torch.broadcast_shapes(step_size.shape, initial.shape) == initial.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
             raise ValueError(
                 f"step_size: expected a shape that broadcasts to {tuple(initial.shape)}, "
                 f"got {tuple(step_size.shape)}"

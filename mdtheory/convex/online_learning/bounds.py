@@ -24,6 +24,7 @@ __all__ = [
     "follow_the_leader",
     "gradient_descent",
     "hedge",
+    "hedge_ranges",
     "hedge_second_order",
     "mirror_descent",
     "mirror_descent_adaptive",
@@ -31,6 +32,7 @@ __all__ = [
     "newton_step_worst_case",
     "optimistic",
     "optimistic_master",
+    "optimistic_players",
     "strongly_convex",
     "strongly_convex_worst_case",
     "universal_portfolio",
@@ -204,12 +206,32 @@ def hedge(experts: int, rounds: int, step_size: float | None = None) -> float:
     return math.log(experts) / step_size + step_size * rounds / 8
 
 
-def hedge_second_order(step_size: float | Tensor, decisions: Tensor, losses: Tensor) -> Tensor:
-    r"""Regret of Hedge from the uniform start on losses that are at least 0, ``thm-hedge``.
+def hedge_ranges(divergence: float | Tensor, step_size: float | Tensor, ranges: Tensor) -> Tensor:
+    r"""Regret of Hedge on losses of any range, ``thm-hedge``.
 
-    :math:`\log d/\eta + \frac{\eta}{2}\sum_t\sum_i p_{t,i}\ell_{t,i}^2`.
+    :math:`\mathrm{KL}(u, p_1)/\eta + \frac{\eta}{8}\sum_t c_t^2`.
 
     Args:
+        divergence: :math:`\mathrm{KL}(u, p_1)`, at most :math:`\log d` from the uniform start; a
+            number or shape ``(...)``.
+        step_size: :math:`\eta`, a number or shape ``(...)``.
+        ranges: :math:`c_t`, largest minus smallest loss of a round, shape ``(T, ...)``.
+
+    Returns:
+        The bound, shape ``(...)``.
+    """
+    return divergence / step_size + step_size / 8 * (ranges**2).sum(0)
+
+
+def hedge_second_order(
+    divergence: float | Tensor, step_size: float | Tensor, decisions: Tensor, losses: Tensor
+) -> Tensor:
+    r"""Regret of Hedge on losses that are at least 0, ``thm-hedge``.
+
+    :math:`\mathrm{KL}(u, p_1)/\eta + \frac{\eta}{2}\sum_t\sum_i p_{t,i}\ell_{t,i}^2`.
+
+    Args:
+        divergence: :math:`\mathrm{KL}(u, p_1)`, a number or shape ``(...)``.
         step_size: :math:`\eta`, a number or shape ``(...)``.
         decisions: :math:`p_t`, shape ``(T, ..., d)``.
         losses: :math:`\ell_t`, shape ``(T, ..., d)``.
@@ -218,7 +240,7 @@ def hedge_second_order(step_size: float | Tensor, decisions: Tensor, losses: Ten
         The bound, shape ``(...)``.
     """
     second = (decisions * losses**2).sum(-1).sum(0)
-    return math.log(decisions.shape[-1]) / step_size + step_size / 2 * second
+    return divergence / step_size + step_size / 2 * second
 
 
 def strongly_convex(dual_norms: Tensor, curvature: float) -> Tensor:
@@ -388,6 +410,28 @@ def optimistic(
     errors = step_size / strong_convexity * (error_norms**2).sum(0)
     moves = strong_convexity / (4 * step_size) * (move_norms**2).sum(0)
     return divergence / step_size + errors - moves
+
+
+def optimistic_players(
+    rows: int, columns: int, largest: float, step_size: float, rounds: int
+) -> float:
+    r"""Duality gap of the averages of two optimistic Hedges, ``cor-optimistic-players``.
+
+    :math:`\frac1T\big(\frac{\log n + \log m}{\eta} + 2\eta a^2\big)` for
+    :math:`\eta\le 1/(2a)`.
+
+    Args:
+        rows: :math:`n`.
+        columns: :math:`m`.
+        largest: :math:`a`, the largest absolute entry of the matrix.
+        step_size: :math:`\eta`.
+        rounds: :math:`T`.
+
+    Returns:
+        The bound.
+    """
+    start = (math.log(rows) + math.log(columns)) / step_size
+    return (start + 2 * step_size * largest**2) / rounds
 
 
 def exponentiated_gradient(assets: int, rounds: int, gradient_norm: float) -> float:

@@ -146,9 +146,9 @@ def advance(
     """
     require_tensor("gradients", gradients, learner.event_dims)
     shape = tuple(learner.decision.shape)
-    if gradients.ndim == 0 or tuple(gradients.shape[1:]) != shape:
+    if tuple(gradients.shape[1:]) != shape or gradients.shape[0] == 0:
         raise ValueError(
-            f"gradients: expected shape (T, {', '.join(map(str, shape))}), "
+            f"gradients: expected shape (T, {', '.join(map(str, shape))}) with T >= 1, "
             f"got {tuple(gradients.shape)}"
         )
     require_same_kind("gradients", gradients, "decision", learner.decision)
