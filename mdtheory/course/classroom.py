@@ -314,6 +314,8 @@ def _filled_in(code: str, released: Path) -> str:
         statements = ast.parse(code).body
     except SyntaxError:
         statements, rest = [], [code]  # its cell will say where
+        for cell in cells.values():
+            cell.source = ""
     for statement in statements:
         source = "\n".join(lines[statement.lineno - 1 : statement.end_lineno])
         if isinstance(statement, ast.FunctionDef) and statement.name in cells:

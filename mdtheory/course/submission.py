@@ -118,7 +118,7 @@ def grade_one(course: Path, session: Session, student: str) -> Result:
 
 
 @contextmanager
-def nbgrader(course: Path, name: str, student: str = "") -> Iterator[tuple[Any, Any, io.StringIO]]:
+def nbgrader(course: Path, name: str, student: str = "*") -> Iterator[tuple[Any, Any, io.StringIO]]:
     """Where nbgrader works, its converters' options, and what it will have logged."""
     coursedir_class = require_extra("nbgrader.coursedir", "course").CourseDirectory
     loader = require_extra("traitlets.config.loader", "course").PyFileConfigLoader
@@ -133,7 +133,7 @@ def nbgrader(course: Path, name: str, student: str = "") -> Iterator[tuple[Any, 
         warnings.simplefilter("ignore")  # nbgrader's libraries warn each other of deprecations
         coursedir = coursedir_class(config=config, log=log)
         coursedir.assignment_id = name
-        coursedir.student_id = glob.escape(student) if student else "*"  # nbgrader takes a pattern
+        coursedir.student_id = student
         yield coursedir, {"config": config, "log": log, "force": True}, text
 
 
@@ -159,6 +159,8 @@ def _check_submission(path: Path) -> None:
     nbformat = require_extra("nbformat", "course")
     if not path.is_file():
         raise CourseError(f"no file {path.name} in {path.parent}")
+    if glob.has_magic(str(path)):  # nbgrader looks for files by patterns
+        raise CourseError(f"{path.parent}: a name with one of * ? [ cannot be graded; rename it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -249,10 +251,14 @@ def _settle(notebook: Any, outcome: Result, limits: Limits) -> None:
     if all(verdict.outcome == "could not run" for verdict in outcome.verdicts):
         outcome.status = "could not run"
         outcome.reason = (
-            outcome.reason or _first_error(notebook, limits) or outcome.verdicts[0].words[0]
+            outcome.reason or _first_error(notebook.cells, limits) or outcome.verdicts[0].words[0]
         )
     cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
     for verdict in outcome.verdicts:
+        if verdict.outcome == "could not run" and verdict.problem in cells:
+            # The function's own cell knows more than that it is not defined.
+            error = _first_error([cells[verdict.problem]], limits)
+            verdict.words += [f"its cell: {error}"] if error else []
         lines = [f"{verdict.score:g} of {verdict.points:g} points: {verdict.outcome}"]
         lines += [f"- {words}" for words in verdict.words]
         if outcome.reason:
@@ -264,8 +270,8 @@ def _settle(notebook: Any, outcome: Result, limits: Limits) -> None:
         ]
 
 
-def _first_error(notebook: Any, limits: Limits) -> str:
-    for cell in notebook.cells:
+def _first_error(cells: list[Any], limits: Limits) -> str:
+    for cell in cells:
         errors = [out for out in cell.get("outputs", []) if out.output_type == "error"]
         # Where a cell was interrupted there are two: the interrupt, and nbgrader's note on it.
         if any(error.ename == "CellTimeoutError" for error in errors):
