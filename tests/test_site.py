@@ -45,6 +45,13 @@ TOO_WIDE = """() => [...document.querySelectorAll('article *')]
   .slice(0, 5).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 60))"""
 
 
+WIDE = {"width": 1400, "height": 900}
+CAPTIONS = """() => [...document.querySelectorAll('figcaption .caption-text')].map(caption => {
+  let behind = caption;
+  while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)')
+    behind = behind.parentElement;
+  return [getComputedStyle(caption).color, getComputedStyle(behind).backgroundColor];
+})"""
 DRAWN = (
     "f => [...f.querySelectorAll('.cartesianlayer, .ternarylayer, .polarlayer')]"
     ".map(layer => layer.innerHTML).join()"
@@ -79,79 +86,80 @@ def address(browser, site) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def open_page(browser, address) -> Iterator:
-    """Open a page of the site; at the end, nothing may have gone wrong on the way."""
-    contexts, faults = [], []
+@pytest.fixture(scope="module", params=PAGES)
+def page(request) -> str:
+    return request.param
 
-    def open_it(page: str, *, width: int = 1400, scheme: str = "light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
 
-        def route(request):
-            if request.request.url.startswith((address, "data:", "blob:")):
-                request.continue_()
-            else:
-                faults.append(f"asked another host: {request.request.url}")
-                request.abort()
+@pytest.fixture(scope="module")
+def tab(browser, address, page) -> Iterator:
+    """A page, opened once for its tests; nothing may go wrong on the way."""
+    faults: list[str] = []
+    context = browser.new_context(viewport=WIDE)
+    opened = context.new_page()
 
-        tab.route("**/*", route)
-        tab.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        tab.on("pageerror", lambda error: faults.append(f"script error: {error}"))
-        tab.on("requestfailed", lambda r: faults.append(f"failed: {r.url}"))
-        tab.on(
-            "response", lambda r: faults.append(f"{r.status}: {r.url}") if r.status >= 400 else None
-        )
-        tab.goto(f"{address}/{page}.html", wait_until="load")
-        tab.wait_for_function(TYPESET)
-        tab.evaluate(TYPESET)
-        return tab
+    def route(request):
+        if request.request.url.startswith((address, "data:", "blob:")):
+            request.continue_()
+        else:
+            faults.append(f"asked another host: {request.request.url}")
+            request.abort()
 
-    yield open_it
-    for context in contexts:
-        context.close()
+    def respond(response):
+        if response.status >= 400:
+            faults.append(f"{response.status}: {response.url}")
+
+    opened.route("**/*", route)
+    opened.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda error: faults.append(f"script error: {error}"))
+    opened.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    opened.on("response", respond)
+    opened.goto(f"{address}/{page}.html", wait_until="load")
+    opened.wait_for_function(TYPESET)
+    opened.evaluate(TYPESET)
+    yield opened
+    context.close()
     assert faults == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_whole(open_page, page):
-    tab = open_page(page)
+def test_every_formula_is_typeset(tab):
     count, untypeset, raw = tab.evaluate(UNTYPESET)
     assert untypeset == []
     assert raw == []
-    assert (
-        count == tab.locator("article .math mjx-container:not(mjx-container mjx-container)").count()
-    )
-    without_alt = tab.evaluate(
+    whole = tab.locator("article .math mjx-container:not(mjx-container mjx-container)")
+    assert whole.count() == count
+
+
+def test_images_are_there_and_described(tab):
+    faulty = tab.evaluate(
         "() => [...document.querySelectorAll('article img')]"
         ".filter(i => !i.alt.trim() || !i.naturalWidth).map(i => i.src)"
     )
-    assert without_alt == []
-    # Lines of at most 80 columns fit without scrolling.
+    assert faulty == []
+
+
+def test_code_does_not_scroll_on_a_wide_window(tab):
+    tab.set_viewport_size(WIDE)
     scrolling = tab.evaluate(
         "() => [...document.querySelectorAll('article .highlight pre')]"
         ".filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.textContent.slice(0, 120))"
     )
     assert scrolling == []
-    assert tab.locator("input[type=search]:visible, .search-button-field:visible").count() == 1
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_fits_a_telephone(open_page, page):
-    tab = open_page(page, width=375)
-    width = tab.evaluate("document.documentElement.scrollWidth")
-    assert width <= 375, tab.evaluate(TOO_WIDE)
+def test_there_is_one_search_field(tab):
+    tab.set_viewport_size(WIDE)
+    fields = tab.locator("input[type=search]:visible, .search-button-field:visible")
+    assert fields.count() == 1
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_figures_with_a_slider_work_without_a_kernel(open_page, site, page):
+def test_figures_with_a_slider_work_without_a_kernel(tab, site, page):
     text = (site / f"{page}.html").read_text("utf-8")
     expected = len(re.findall(r"Plotly\.newPlot\(", text))
     if not expected:
         assert "plotly.min.js" not in text
         return
-    tab = open_page(page)
+    tab.set_viewport_size(WIDE)
     tab.wait_for_function(f"document.querySelectorAll('article .main-svg').length >= {expected}")
     figures = tab.locator("article .js-plotly-plot")
     assert figures.count() == expected
@@ -169,22 +177,22 @@ def test_figures_with_a_slider_work_without_a_kernel(open_page, site, page):
         tab.wait_for_function(moved, arg=[figure.element_handle(), before])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_captions_can_be_read(open_page, site, scheme):
-    """Contrast of at least 7:1 between each caption and what lies behind it."""
-    figures = [
-        page for page in PAGES if "<figcaption" in (site / f"{page}.html").read_text("utf-8")
-    ]
-    for page in figures:
-        tab = open_page(page, scheme=scheme)
-        colours = tab.evaluate(
-            "() => [...document.querySelectorAll('figcaption .caption-text')].map(c => {"
-            "let b = c; while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)')"
-            " b = b.parentElement;"
-            "return [getComputedStyle(c).color, getComputedStyle(b).backgroundColor]})"
-        )
-        for text, behind in colours:
-            assert _contrast(text, behind) >= 7, (page, text, behind)
+def test_captions_can_be_read(tab):
+    """Contrast of at least 7:1 between each caption and what lies behind it, in both modes."""
+    for scheme in ("dark", "light"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+        for text, behind in tab.evaluate(CAPTIONS):
+            assert _contrast(text, behind) >= 7, (scheme, text, behind)
+
+
+def test_the_page_fits_a_telephone(tab):
+    tab.set_viewport_size({"width": 375, "height": 700})
+    tab.wait_for_timeout(200)  # figures redraw
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    wide = tab.evaluate(TOO_WIDE)
+    tab.set_viewport_size(WIDE)
+    assert width <= 375, wide
 
 
 def _contrast(first: str, second: str) -> float:
