@@ -203,7 +203,8 @@ class Box(Domain):
 
     def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         low, high = (
-            torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in (self.low, self.high)
+            bound.to(x) if isinstance(bound, Tensor) else x.new_full((), bound)
+            for bound in (self.low, self.high)
         )
         return low, high
 

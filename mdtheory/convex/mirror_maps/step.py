@@ -153,8 +153,8 @@ def step_and_weight(
         require_values("magnet_weight", weight, valid, "finite weights >= 0")
     if magnet is None and (isinstance(weight, Tensor) or weight > 0):
         raise ValueError("magnet: expected a magnet where magnet_weight is given, got None")
-    sizes = step if isinstance(step, Tensor) else dual.new_tensor(step)
-    valid = (sizes > 0) & (sizes.isfinite() | (torch.as_tensor(weight, device=dual.device) > 0))
+    sizes = step if isinstance(step, Tensor) else dual.new_full((), step)
+    valid = (sizes > 0) & (sizes.isfinite() | (weight > 0))
     require_values("step_size", sizes, valid, "steps > 0, infinite only under a magnet")
     return step, weight
 
