@@ -97,11 +97,21 @@ def test_what_a_page_states(small_book):
     }
 
 
+def test_the_source_may_stand_in_the_paragraph_after_the_statement(small_book):
+    page = small_book / "book" / "chapter.md"
+    page.write_text(
+        STATED.replace("too.\n:::\n", "too.\n:::\n\nSee\n{cite:p}`hazan`, {cite:t}`x`.\n")
+    )
+    assert ledger.statements(small_book)[1].source == "{cite:p}`hazan`"
+    page.write_text(STATED.replace("too.\n:::\n", "too.\n:::\n\nSee.\n\nNot {cite:p}`hazan`.\n"))
+    assert ledger.statements(small_book)[1].source == "proved here"
+
+
 def test_the_page_lists_tests_instances_and_worst_ratio(small_book):
     line = ledger.page(small_book).splitlines()[2]
     assert "{prf:ref}`thm-first`" in line
     assert "1 bound, 1 equality, 1 mutant" in line
-    assert "| 7 (bound) | 0.25 |" in line
+    assert "| 7 instances, ratio 0.25 |" in line
 
 
 def test_what_is_missing_is_a_fault(small_book):

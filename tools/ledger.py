@@ -49,19 +49,22 @@ class Check(NamedTuple):
 def statements(root: Path) -> list[Statement]:
     """Every theorem, lemma, proposition and corollary of the book, in reading order.
 
-    The source of a statement is the first citation inside its directive, title included;
-    without one the ledger says that the book proves it.
+    The source of a statement is the first citation inside its directive, title included, else
+    the first in the paragraph after it; without one the ledger says that the book proves it.
 
     Raises:
         ValueError: a statement without a label.
     """
     found = []
     for page in pages(root):
-        for match in STATEMENT.finditer(source_of(root, page)):
+        text = source_of(root, page)
+        for match in STATEMENT.finditer(text):
             label = re.search(r"^:label:[ \t]*([\w-]+)[ \t]*$", match["body"], re.MULTILINE)
             if label is None:
                 raise ValueError(f"{page}.md: the {match['type']} {match['title']!r} has no label")
-            citation = CITATION.search(match["title"] + "\n" + match["body"])
+            after = re.split(r"\n\s*\n", text[match.end() :].lstrip("\n"), maxsplit=1)[0]
+            after = "" if after.startswith(("`", ":", "#", "$")) else after
+            citation = CITATION.search(f"{match['title']}\n{match['body']}\n{after}")
             source = citation[0] if citation else "proved here"
             title = CITATION.sub("", match["title"]).strip(" ,;()")
             found.append(Statement(label[1], match["type"], title, page, source))
@@ -145,25 +148,22 @@ def page(root: Path) -> str:
     if not stated:
         return "No chapter states a theorem yet."
     tests, reported = marked_tests(root), checks(root)
-    lines = [
-        "| statement | source | tests | instances on the page | worst |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| statement | source | tests | checked on the page |", "|---|---|---|---|"]
     for statement in stated:
         kinds = tests.get(statement.label, Counter())
         counts = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
-        mine = [check for check in reported if check.label == statement.label]
-        instances = "<br>".join(f"{check.instances:,} ({check.kind})" for check in mine)
-        worst = "<br>".join(_worst(check) for check in mine)
+        cells = "<br>".join(_words(check) for check in reported if check.label == statement.label)
         name = f"{{prf:ref}}`{statement.label}` {statement.title}".strip()
-        lines.append(f"| {name} | {statement.source} | {counts} | {instances} | {worst} |")
+        lines.append(f"| {name} | {statement.source} | {counts} | {cells} |")
     return "\n".join(lines)
 
 
-def _worst(check: Check) -> str:
-    if math.isnan(check.worst):
-        return "no positive bound"
-    return f"{check.worst:.3g}" if check.kind == "bound" else f"off by {check.worst:.1e}"
+def _words(check: Check) -> str:
+    count = f"{check.instances:,} instance" + "s" * (check.instances != 1)
+    if check.kind == "identity":
+        return f"{count}, off by {check.worst:.1e}"
+    worst = "no positive bound" if math.isnan(check.worst) else f"ratio {check.worst:.3g}"
+    return f"{count}, {worst}"
 
 
 def _marks(tree: ast.AST) -> list[ast.Call]:
