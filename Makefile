@@ -49,7 +49,7 @@ book: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m tools.execute
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=term:skip-covered \
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=term \
 		$(PYTEST_ARGS)
 
 lab: $(STAMP)
@@ -59,10 +59,10 @@ course: $(STAMP)
 	@$(BIN)/python -m mdtheory course new '$(COURSE)'
 
 bench: $(STAMP)
-	@$(BIN)/python -m pytest benchmarks --benchmark-only
+	@$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only
 
 bench-quick: $(STAMP)
-	@$(BIN)/python -m pytest benchmarks --benchmark-disable -q
+	@$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-disable -q
 
 lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy

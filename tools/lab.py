@@ -120,6 +120,8 @@ def prepare(prefix: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
     known["@jupyterlab/docmanager-extension:plugin"] = VIEWERS
+    # It asks another host for news, and the reader for permission.
+    known["@jupyterlab/apputils-extension:notification"] = {"fetchNews": "false"}
     path.write_text(json.dumps(known, indent=1), "utf-8")
 
 
