@@ -7,6 +7,7 @@ the grader's own process.
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import html
 import io
@@ -14,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
 import time
 import warnings
@@ -27,6 +29,9 @@ from mdtheory.checks import require_extra
 from mdtheory.course.kernel import EXCHANGE
 from mdtheory.course.marking import Grader, PlannedCall, Verdict, judge, write_plan
 from mdtheory.runs import write_atomically
+
+# Characters that a submission may print, images included.
+MOST_OUTPUT = 20_000_000
 
 
 class CourseError(Exception):
@@ -220,6 +225,18 @@ def _execute(
         extra_arguments=["--log-level=40"],
         log=log,
     )
+    printed, process = 0, execute.process_message
+
+    def counted(message: Any, cell: Any, cell_index: int) -> Any:
+        nonlocal printed
+        content = message["content"]
+        printed += len(content.get("text", "")) + len(str(content.get("data", "")))
+        if printed <= MOST_OUTPUT:
+            return process(message, cell, cell_index)
+        # Keeping it would cost the grader its memory; the rest of it is not even read.
+        return asyncio.ensure_future(execute.km.signal_kernel(signal.SIGKILL))
+
+    execute.process_message = counted
     before = os.environ.get(EXCHANGE)
     os.environ[EXCHANGE] = str(exchange)
     outcome.status = "graded"
@@ -227,6 +244,8 @@ def _execute(
         execute.preprocess(notebook, resources)
     except Exception as error:
         outcome.status, outcome.reason = "stopped", _why_stopped(error, limits)
+        if printed > MOST_OUTPUT:
+            outcome.reason = f"its cells print more than {MOST_OUTPUT // 10**6} MB"
     finally:
         if before is None:
             del os.environ[EXCHANGE]
