@@ -104,7 +104,7 @@ GEOMETRIES = {
     "bit entropy": (BinaryEntropy(), lambda s: 0.02 + 0.96 * uniform(SEEDS, D, seed=s)),
     "log-barrier": (LogBarrier(), simplex_points),
     "tsallis 1/2": (Tsallis(0.5), simplex_points),
-    "tsallis 3": (Tsallis(2.0), simplex_points),
+    "tsallis 2": (Tsallis(2.0), simplex_points),
     "von neumann": (VonNeumann(), densities),
 }
 EVERY = pytest.mark.parametrize("name", GEOMETRIES)
@@ -205,7 +205,7 @@ def test_mutants_of_the_bound_of_mirror_descent_break(mutant):
 
 # --- thm-omd-adaptive ------------------------------------------------------------------------
 
-BOUNDED = ["ball", "box", "projected simplex", "mahalanobis ball", "tsallis 3"]
+BOUNDED = ["ball", "box", "projected simplex", "mahalanobis ball", "tsallis 2"]
 
 
 @pytest.mark.theorem("thm-omd-adaptive", "bound")
@@ -713,12 +713,11 @@ def test_bounded_variables_have_hoeffding_s_cumulant():
 
 @pytest.mark.theorem("lem-hoeffding", "equality")
 def test_a_fair_coin_has_the_logarithm_of_cosh_and_attains_the_eighth():
-    s = torch.linspace(-0.1, 0.1, 21, dtype=F64)
+    s = torch.tensor([-0.1, -0.05, -0.02, 0.02, 0.05, 0.1], dtype=F64)
     values = torch.tensor([0.0, 1.0], dtype=F64)
     mine = torch.stack([cumulant(values, torch.full_like(values, 0.5), v) for v in s])
     check_identity("lem-hoeffding", mine, (s / 2).cosh().log())
-    away = s.abs() > 0
-    ratio = mine[away] / (s[away] ** 2 / 8)
+    ratio = mine / (s**2 / 8)
     assert ratio.min() > 0.998
     assert ratio.max() <= 1 + 1e-9
 

@@ -194,19 +194,19 @@ class OnlineNewtonStep(Learner):
             diameter = domain.diameter(initial.shape[-1]) or 1.0
             epsilon = 1 / (self.gamma * diameter) ** 2
         self.epsilon = _positive("epsilon", epsilon, initial)
-        rates = initial.new_tensor(1.0) * self.gamma * self.epsilon
+        gammas = torch.as_tensor(self.gamma, dtype=initial.dtype, device=initial.device)
+        spread = torch.as_tensor(self.epsilon, dtype=initial.dtype, device=initial.device)
         try:
-            batch = torch.broadcast_shapes(rates.shape, initial.shape[:-1])
+            batch = torch.broadcast_shapes(gammas.shape, spread.shape, initial.shape[:-1])
         except RuntimeError:
             raise ValueError(
                 f"gamma: expected shapes of gamma and epsilon that broadcast with the batch "
-                f"{tuple(initial.shape[:-1])}, got {tuple(rates.shape)}"
+                f"{tuple(initial.shape[:-1])}, got {tuple(gammas.shape)} and {tuple(spread.shape)}"
             ) from None
         initial = initial.expand(*batch, initial.shape[-1])
-        self._rate = torch.broadcast_to(1 / (initial.new_tensor(1.0) * self.gamma), batch)
+        self._rate = (1 / gammas).expand(batch)
         eye = torch.eye(initial.shape[-1], dtype=initial.dtype, device=initial.device)
-        spread = torch.broadcast_to(initial.new_tensor(1.0) * self.epsilon, batch)
-        self.matrix = spread[..., None, None] * eye
+        self.matrix = spread.expand(batch)[..., None, None] * eye
         super().__init__(initial)
 
     def update(self, gradient: Tensor) -> None:

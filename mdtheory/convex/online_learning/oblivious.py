@@ -224,7 +224,8 @@ def _stacked(learner: FollowTheRegularizedLeader, count: int, like: Tensor) -> f
     if learner._steps.constant is not None:
         return learner._steps.constant
     values = [learner._steps.at(learner.round + k) for k in range(count)]
-    return like.new_tensor(values).reshape((count,) + (1,) * (like.ndim - 1))
+    steps = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return steps.reshape((count,) + (1,) * (like.ndim - 1))
 
 
 def _step_sizes(learner: Hedge | FollowTheRegularizedLeader, rounds: int) -> Tensor:
@@ -233,7 +234,8 @@ def _step_sizes(learner: Hedge | FollowTheRegularizedLeader, rounds: int) -> Ten
         constant = torch.as_tensor(steps.plain(steps.constant), dtype=learner.suffered.dtype)
         return constant.to(learner.suffered.device).expand((rounds, *batch))
     values = [steps.at(round_) for round_ in range(learner.round - rounds, learner.round)]
-    each = learner.suffered.new_tensor(values)
+    like = learner.suffered
+    each = torch.tensor(values, dtype=like.dtype, device=like.device)
     return each.reshape((rounds,) + (1,) * len(batch)).expand((rounds, *batch))
 
 

@@ -43,7 +43,15 @@ class KnowsLosses(Protocol):
     """An environment that knows the true loss of a comparator."""
 
     def loss_at(self, comparator: Tensor, rounds: int) -> Tensor:
-        """Total loss of a fixed point over the first rounds, shape ``(...)``."""
+        """Total loss of a fixed point.
+
+        Args:
+            comparator: the point, of a shape that broadcasts with ``(..., d)``.
+            rounds: how many rounds count, from the first.
+
+        Returns:
+            Values of shape ``(...)``.
+        """
 
 
 class GameRecord(NamedTuple):
