@@ -1,0 +1,97 @@
+"""The generated pages: the reference misses no public name, the exercises page no problem."""
+
+import logging
+
+import pytest
+
+from tools import assignments, notation, reference
+from tools.project import ROOT
+
+MODULE = '''"""A module."""
+
+LIMIT = 3
+
+def area(x): ...
+
+def _hidden(x): ...
+
+class Shape:
+    def draw(self): ...
+    def _draw(self): ...
+'''
+
+
+@pytest.fixture
+def small_library(tmp_path):
+    package = tmp_path / "mdtheory" / "convex" / "shapes"
+    package.mkdir(parents=True)
+    for folder in (package, *package.parents):
+        if folder == tmp_path:
+            break
+        (folder / "__init__.py").touch()
+    (package / "plane.py").write_text(MODULE)
+    (package / "_private.py").write_text(MODULE)
+    (package / "__init__.py").write_text('__all__ = ["area"]\n')
+    return tmp_path
+
+
+def test_every_public_name_needs_an_entry(small_library):
+    place = "mdtheory.convex.shapes"
+    assert reference.missing(small_library, set()) == [
+        f"{place}.plane.area",
+        f"{place}.plane.Shape",
+        f"{place}.plane.Shape.draw",
+    ]
+    # An entry under the name from which readers import it counts.
+    documented = {f"{place}.area", f"{place}.plane.Shape", f"{place}.plane.Shape.draw"}
+    assert reference.missing(small_library, documented) == []
+
+
+def test_a_missing_entry_is_a_warning_so_stops_the_build(small_library, monkeypatch):
+    messages = []
+    logger = logging.getLogger("reference under test")
+    monkeypatch.setattr(reference.logging, "getLogger", lambda name: logger)
+    monkeypatch.setattr(logger, "warning", lambda text, *args: messages.append(text % args))
+    reference.check(small_library, {"mdtheory.convex.shapes.area"})
+    assert len(messages) == 2
+    assert "no entry for mdtheory.convex.shapes.plane.Shape" in messages[0]
+
+
+def test_labels_in_docstrings_become_links(monkeypatch):
+    known = {"eq-one": "equation", "thm-one": "statement", "fig-one": "target"}
+    monkeypatch.setattr(reference, "labels_of_book", lambda root: known)
+    lines = ["Equation ``eq-one``, ``thm-one``, ``fig-one``, ``eq-none`` and ``code``."]
+    reference.link_labels(None, "function", "f", None, None, lines)
+    assert lines == [
+        "Equation :eq:`eq-one`, :prf:ref:`thm-one`, :ref:`fig-one`, ``eq-none`` and ``code``."
+    ]
+
+
+def test_every_module_is_on_some_page_of_the_reference():
+    pages = {path.stem for path in (ROOT / "book" / "api").glob("*.md")}
+    written = "".join(reference.page(part) for part in pages)
+    for module, names in reference.modules(ROOT).items():
+        above = [f"automodule:: {package}\n" for package in reference._packages(module)]
+        assert not names or any(
+            line in written for line in [f"automodule:: {module}\n", *above[1:]]
+        ), module
+
+
+def test_the_exercises_page_lists_each_problem_with_its_points():
+    listed = assignments.assignments(ROOT)
+    sources = {p.relative_to(ROOT / "exercises").with_suffix("").as_posix()
+               for p in (ROOT / "exercises").rglob("*.md")}  # fmt: skip
+    assert {assignment.name for assignment in listed} == sources
+    page = assignments.page(ROOT)
+    for assignment in listed:
+        assert 4 <= len(assignment.problems) <= 6
+        text = (ROOT / "exercises" / f"{assignment.name}.md").read_text("utf-8")
+        assert text.count("\n## Problem ") == len(assignment.problems)
+        for title, points in assignment.problems:
+            assert f"| {title} | {points} |" in page
+
+
+def test_the_notation_page_has_a_row_for_each_symbol():
+    rows = [line for line in notation.page(ROOT).splitlines() if line.startswith("| $")]
+    assert len(rows) == len(notation.entries(ROOT))
+    assert len({entry.symbol for entry in notation.entries(ROOT)}) == len(rows)
