@@ -1325,21 +1325,21 @@ def test_exponentiated_gradient_keeps_its_bound():
     crashing[::5, :, 0] = 0.2
     start = torch.full((SEEDS, D), 1 / D, dtype=F64)
     for table in (relatives, crashing):
-        size = (table.amax(-1) / table.amin(-1)).max().item()
-        step = math.sqrt(2 * math.log(D) / T) / size
+        ratio = (table.amax(-1) / table.amin(-1)).max().item()
+        step = math.sqrt(8 * math.log(D) / T) / (ratio - 1)
         record = play(Hedge(start, step), PortfolioLosses(table), T)
         result = regret(record, best_constant_portfolio(table))
-        bound = bounds.exponentiated_gradient(D, T, size)
+        bound = bounds.exponentiated_gradient(D, T, ratio)
         check_bound("cor-exponentiated-gradient", result, result.new_tensor(bound))
 
 
 @pytest.mark.theorem("cor-exponentiated-gradient", "equality")
-def test_the_bound_of_exponentiated_gradient_is_that_of_mirror_descent():
-    size, rounds = 1.7, 50
-    step = math.sqrt(2 * math.log(D) / rounds) / size
-    far = torch.tensor(math.log(D), dtype=F64)
-    general = bounds.mirror_descent(far, step, torch.full((rounds,), size, dtype=F64), 1.0)
-    stated = general.new_tensor(bounds.exponentiated_gradient(D, rounds, size))
+def test_the_bound_of_exponentiated_gradient_is_that_of_hedge_on_its_ranges():
+    ratio, rounds = 1.7, 50
+    step = math.sqrt(8 * math.log(D) / rounds) / (ratio - 1)
+    ranges = torch.full((rounds,), ratio - 1, dtype=F64)
+    general = bounds.hedge_ranges(math.log(D), step, ranges)
+    stated = general.new_tensor(bounds.exponentiated_gradient(D, rounds, ratio))
     check_identity("cor-exponentiated-gradient", general, stated)
 
 
@@ -1347,7 +1347,7 @@ def test_the_bound_of_exponentiated_gradient_is_that_of_mirror_descent():
 @pytest.mark.parametrize("mutant", ["one per cent", "sign"])
 def test_mutants_of_exponentiated_gradient_break(mutant):
     relatives = torch.tensor([2.0, 1.0], dtype=F64).expand(400, 2)
-    step, start = math.sqrt(2 * math.log(2) / 400) / 2, torch.tensor([0.5, 0.5], dtype=F64)
+    step, start = math.sqrt(8 * math.log(2) / 400), torch.tensor([0.5, 0.5], dtype=F64)
     learner, played = Hedge(start, step), PortfolioLosses(relatives)
     suffered = torch.zeros((), dtype=F64)
     for t in range(1, 401):

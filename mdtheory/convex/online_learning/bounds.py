@@ -434,21 +434,21 @@ def optimistic_players(
     return (start + 2 * step_size * largest**2) / rounds
 
 
-def exponentiated_gradient(assets: int, rounds: int, gradient_norm: float) -> float:
+def exponentiated_gradient(assets: int, rounds: int, ratio: float) -> float:
     r"""Regret of exponentiated gradient on portfolios, ``cor-exponentiated-gradient``.
 
-    :math:`G\sqrt{2T\log d}` with :math:`\eta = \sqrt{2\log d/T}/G`.
+    :math:`(\rho - 1)\sqrt{T\log d/2}` with :math:`\eta = \sqrt{8\log d/T}/(\rho - 1)`; for
+    another step size see :func:`hedge_ranges`.
 
     Args:
         assets: :math:`d`.
         rounds: :math:`T`.
-        gradient_norm: :math:`G`, at least every :math:`\|g_t\|_\infty`: the largest ratio of two
-            relatives of one day will do.
+        ratio: :math:`\rho`, at least every ratio of two relatives of one day.
 
     Returns:
         The bound in nats of wealth.
     """
-    return gradient_norm * math.sqrt(2 * rounds * math.log(assets))
+    return (ratio - 1) * hedge(assets, rounds)
 
 
 def universal_portfolio(assets: int, rounds: int) -> float:
