@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import mdtheory.course.classroom as classroom
+import mdtheory.course.submission as submission
 from mdtheory.course import (
     CourseError,
     ForbiddenError,
@@ -111,6 +112,7 @@ def check_largest(call, generator):
 TOTAL = "def total(x, scale):\n    return scale * x.sum(-1)"
 # Asleep, so that it costs a loaded machine nothing; as endless as a busy one.
 LOOP = "import time\ndef total(x, scale):\n    while True:\n        time.sleep(0.1)"
+FLOOD = "def largest(x, scale):\n    while True:\n        print(2000 * 'x')"
 LARGEST = "def largest(x, scale):\n    return scale * x.amax(-1)"
 
 
@@ -617,22 +619,27 @@ def graded(tmp_path_factory):
     """The course's folder, and the results of one grading."""
     course = make_course(tmp_path_factory.mktemp("graded"))
     submit(course, "ada")
-    submit(course, "strange name+", total="def total(x, scale):\n    return x.sum(-1)")
+    submit(
+        course,
+        "strange name+",
+        total="def total(x, scale):\n    return x.sum(-1)",
+        largest="def largest(x, scale:\n    return x",
+    )
     submit(course, "bad import", total=f"import no_such_module\n{TOTAL}", largest="largest = None")
     submit(
         course,
         "dead kernel",
         largest="def largest(x, scale):\n    import os\n    os.kill(os.getpid(), 9)",
     )
-    submit(course, "empty", total="def total(x, scale):\n    raise NotImplementedError()")
     submit(
         course,
-        "forbidden",
+        "lazy",
+        total="def total(x, scale):\n    raise NotImplementedError()",
         largest="from mdtheory.convex.mirror_maps import Simplex\n"
         "def largest(x, scale):\n    return scale * Simplex().project(x)",
     )
-    submit(course, "syntax", total="def total(x, scale:\n    return x")
     submit(course, "loop", total=LOOP)
+    submit(course, "flood", largest=FLOOD)
     submit(course, "not json").write_text("{", "utf-8")
     submit(course, "anybody*")
     (course / "submitted" / "nothing" / "mirror_maps").mkdir(parents=True)
@@ -653,7 +660,11 @@ def graded(tmp_path_factory):
     notebook.nbformat_minor = 4
     nbformat.write(notebook, stripped)
     told = []
-    results = grade(course, "mirror_maps", Limits(notebook=120, cell=20), told.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submission, "MOST_OUTPUT", 1_000_000)
+        patch.setenv(EXCHANGE, "mine")
+        results = grade(course, "mirror_maps", Limits(notebook=120, cell=20), told.append)
+        assert os.environ[EXCHANGE] == "mine"
     assert told == results
     return course, {result.student: result for result in results}
 
@@ -662,7 +673,13 @@ def graded(tmp_path_factory):
     ("student", "status", "score", "outcomes", "words"),
     [
         ("ada", "graded", 4, ["right", "right"], ""),
-        ("strange name+", "graded", 2, ["wrong", "right"], "wrong on vectors"),
+        (
+            "strange name+",
+            "graded",
+            0,
+            ["wrong", "could not run"],
+            "largest is not defined its cell: SyntaxError",
+        ),
         (
             "bad import",
             "could not run",
@@ -671,16 +688,9 @@ def graded(tmp_path_factory):
             "No module named 'no_such_module'",
         ),
         ("dead kernel", "stopped", 2, ["right", "could not run"], "the kernel died"),
-        ("empty", "graded", 2, ["not answered", "right"], "total is not written yet"),
-        ("forbidden", "graded", 2, ["right", "wrong"], "which is the answer itself"),
-        (
-            "syntax",
-            "graded",
-            2,
-            ["could not run", "right"],
-            "total is not defined its cell: SyntaxError",
-        ),
+        ("lazy", "graded", 0, ["not answered", "wrong"], "which is the answer itself"),
         ("loop", "graded", 2, ["could not run", "right"], "did not return: out of time"),
+        ("flood", "stopped", 2, ["right", "could not run"], "its cells print more than 1 MB"),
         ("tampered", "graded", 4, ["right", "right"], ""),
         ("stripped", "graded", 4, ["right", "right"], ""),
     ],
@@ -758,6 +768,8 @@ def test_no_kernel_outlives_its_submission(graded):
 
 
 def test_grading_again_replaces_marks_and_takes_back_those_of_a_broken_file(tmp_path):
+    from nbgrader.api import Gradebook
+
     course = make_course(tmp_path)
     submit(course, "ada", total="def total(x, scale):\n    return x")
     submit(course, "bob")
@@ -768,26 +780,18 @@ def test_grading_again_replaces_marks_and_takes_back_those_of_a_broken_file(tmp_
     _, rows = report(course)
     assert rows == [["ada", "4", "4"], ["bob", "could not run", "0"]]
     assert not (course / "autograded" / "bob" / "mirror_maps").exists()
+    # A mark given by hand, as in formgrader, counts.
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "test") as gradebook:
+        found = gradebook.find_grade("marks_total", "mirror_maps", "mirror_maps", "ada")
+        found.manual_score = 1.5
+        gradebook.db.commit()
+    assert report(course)[1][0] == ["ada", "3.5", "3.5"]
     # With graded submissions, cells can no longer come or go; nbgrader says so.
     path = course / "exercises" / "convex" / "mirror_maps.md"
     text = path.read_text("utf-8").replace("grade_id: total", "grade_id: totals")
     path.write_text(text, "utf-8")
     with pytest.raises(CourseError, match="Cannot add or remove cells"):
         release(course, [])
-
-
-def test_a_mark_given_by_hand_counts_in_the_report(tmp_path):
-    from nbgrader.api import Gradebook
-
-    course = make_course(tmp_path)
-    submit(course, "ada", total="import no_such_module", largest="largest = 1")
-    [result] = grade(course, "mirror_maps")
-    assert result.status == "could not run"
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "test") as gradebook:
-        found = gradebook.find_grade("marks_total", "mirror_maps", "mirror_maps", "ada")
-        found.manual_score = 1.5
-        gradebook.db.commit()
-    assert report(course)[1] == [["ada", "1.5 (could not run)", "1.5"]]
 
 
 def test_a_notebook_that_takes_too_long_is_stopped(tmp_path):
@@ -814,14 +818,6 @@ def test_why_a_notebook_stopped_is_said_in_words(name, words):
     assert words in _why_stopped(error, Limits())
 
 
-def test_the_environment_is_left_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.setenv(EXCHANGE, "mine")
-    course = make_course(tmp_path)
-    submit(course, "ada")
-    grade(course, "mirror_maps")
-    assert os.environ[EXCHANGE] == "mine"
-
-
 # Collecting -----------------------------------------------------------------------------------
 
 
@@ -840,14 +836,19 @@ def test_submissions_come_as_notebooks_text_or_functions(tmp_path):
     (inbox / "notes.txt").write_text("not a submission", "utf-8")
     students = ["ada", "bob", "cyd", "dan", "eve", "fay"]
     assert collect(course, "mirror_maps", inbox) == students
-    (course / "submitted" / "x" / "mirror_maps" / "mirror_maps.ipynb").unlink()
-    (course / "submitted" / "x" / "mirror_maps").rmdir()
-    results = {result.student: result for result in grade(course, "mirror_maps")}
-    expected = dict.fromkeys(students, 4) | {"dan": 0, "eve": 0}
-    assert {s: results[s].score for s in students} == expected
-    assert "SyntaxError" in results["dan"].reason
-    assert results["dan"].status == "could not run"
-    assert "is not a notebook" in results["eve"].reason
+    folder = course / "submitted"
+    taken = {s: folder / s / "mirror_maps" / "mirror_maps.ipynb" for s in students}
+    assert taken["ada"].read_bytes() == taken["fay"].read_bytes() == made.read_bytes()
+    assert taken["eve"].read_bytes() == b"\xff\xfe not text"
+    code = {
+        student: [c.source for c in nbformat.read(taken[student], as_version=4).cells]
+        for student in ("bob", "cyd", "dan")
+    }
+    assert any("return scale * x.sum(-1)" in source for source in code["bob"])
+    assert code["cyd"].index("import math") < code["cyd"].index(TOTAL) < code["cyd"].index(LARGEST)
+    # What cannot be parsed stands in one cell, whose error grading will report.
+    assert "def total(:\n" in code["dan"]
+    assert not any("YOUR CODE HERE" in source for source in code["dan"])
 
 
 def test_a_folder_without_submissions_is_refused(released, tmp_path):
