@@ -21,7 +21,7 @@ from mdtheory.convex.online_learning import Hedge, LinearLosses, play
 ROUNDS, EXPERTS, SEEDS = 10_000, 100, 256
 STEP_SIZE = math.sqrt(8 * math.log(EXPERTS) / ROUNDS)
 TARGETS = {torch.float64: 8.0, torch.float32: 11.0}
-NUMPY_SEEDS = 16  # the loop's cost is the same for every seed; so many are timed
+NUMPY_SEEDS = 8  # the loop's cost is the same for every seed; so many are timed
 REPEATS = 3
 
 

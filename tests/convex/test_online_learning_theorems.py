@@ -44,7 +44,7 @@ from mdtheory.convex.online_learning import (
 from mdtheory.runs import check_bound, check_identity
 
 F64 = torch.float64
-SEEDS, D, T = 60, 5, 80
+SEEDS, D, T = 40, 5, 60
 
 
 def seeded(number: int = 0) -> torch.Generator:
