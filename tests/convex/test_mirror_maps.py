@@ -617,3 +617,19 @@ def test_reprs_name_the_sets():
     assert repr(mm.Box(0.0, 1.5)) == "Box(0, 1.5)"
     with pytest.raises(ValueError, match=r"^x: expected points of Ball\(2\)"):
         mm.Euclidean(mm.Ball(2.0)).to_dual(torch.tensor([3.0]))
+
+
+def test_a_step_size_may_be_a_tensor_without_axes(generator):
+    x, g = normal(generator, N, 4).softmax(-1), normal(generator, N, 4)
+    eta, weight = torch.tensor(0.3, dtype=float64), torch.tensor(0.5, dtype=float64)
+    expected = mm.mirror_step(mm.Entropy(), x, g, 0.3, x.flip(0), 0.5)
+    same(mm.mirror_step(mm.Entropy(), x, g, eta, x.flip(0), weight), expected)
+
+
+def test_inputs_are_left_as_they_were(case, generator):
+    y, z, g = (case.draw(5, generator), case.draw(5, generator), case.direction(5, generator))
+    eta = torch.full((5,), 0.2, dtype=float64)
+    before = [t.clone() for t in (y, z, g, eta)]
+    mm.mirror_step(case.mirror_map, y, g, eta, z, eta)
+    case.mirror_map.divergence(y, z)
+    assert all(torch.equal(a, b) for a, b in zip(before, (y, z, g, eta), strict=True))
