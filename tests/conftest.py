@@ -34,3 +34,10 @@ def missing():
         pytest.skip(reason)
 
     return report
+
+
+def pytest_collection_modifyitems(items):
+    """Names of tests must be the same in every worker, so no address of an object is in them."""
+    moving = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if moving:
+        raise pytest.UsageError(f"give these parameters ids that do not move: {moving}")

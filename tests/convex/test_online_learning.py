@@ -207,7 +207,7 @@ def test_von_neumann_with_diagonal_losses_is_hedge():
     close(matrix.diagonal(dim1=-2, dim2=-1), path(Hedge(centre(B), 0.4), losses), 1e-11)
 
 
-@pytest.mark.parametrize("geometry", [Entropy(), Euclidean(Simplex()), Tsallis(0.5)], ids=repr)
+@pytest.mark.parametrize("geometry", [Entropy(), Euclidean(Simplex()), Tsallis(0.5)])
 def test_optimism_without_hints_is_mirror_descent(geometry):
     losses = uniform(T, B, D)
     plain = path(OnlineMirrorDescent(geometry, centre(B), 0.4), losses)
