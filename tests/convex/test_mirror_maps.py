@@ -613,9 +613,9 @@ def test_a_minimum_over_the_ball_without_direction_is_the_centre():
 
 
 def test_reprs_name_the_sets():
-    assert repr(mm.Ball(2.0)) == "Ball(2)"
-    assert repr(mm.Box(0.0, 1.5)) == "Box(0, 1.5)"
-    with pytest.raises(ValueError, match=r"^x: expected points of Ball\(2\)"):
+    assert repr(mm.Ball(2.0)) == "Ball(2.0)"
+    assert repr(mm.Box(0.0, 1.5)) == "Box(0.0, 1.5)"
+    with pytest.raises(ValueError, match=r"^x: expected points of Ball\(2\.0\)"):
         mm.Euclidean(mm.Ball(2.0)).to_dual(torch.tensor([3.0]))
 
 

@@ -24,12 +24,15 @@ class MirrorMap(ABC):
     The public methods check their arguments. Each has an unchecked twin whose name begins with an
     underscore, for inner loops that have checked theirs before.
 
+    Autograd goes through every method at points away from the border (for matrices: with distinct
+    eigenvalues; for the p-norm: away from the origin).
+
     Attributes:
         event_dims: trailing axes of one point: 1 for vectors, 2 for matrices.
         domain: the domain, or ``None`` for the whole space or an open cone.
-        strong_convexity: the largest ``mu`` known with
-            :math:`D(x, y) \ge \mu/2 \, \|x - y\|^2` on the domain, in the norm of ``norm``;
-            0 where the potential is strongly convex only on bounded parts of its domain.
+        strong_convexity: a ``mu`` with :math:`D(x, y) \ge \mu/2 \, \|x - y\|^2` on the domain,
+            in the norm of ``norm``: that of ``prop-strong-convexity``, not always the largest;
+            0 where the potential is strongly convex only on parts of its domain.
         carries_dual: whether the dual may be carried from step to step, as it may where the
             domain adds no constraint or the potential is steep at its border.
     """
@@ -38,6 +41,9 @@ class MirrorMap(ABC):
     domain: Domain | None = None
     strong_convexity: float = 0.0
     carries_dual: bool = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._parameters()})"
 
     def potential(self, x: Tensor) -> Tensor:
         r"""Potential :math:`\psi(x)`.
@@ -109,7 +115,9 @@ class MirrorMap(ABC):
             y: points with a gradient; the batch shapes of ``x`` and ``y`` broadcast.
 
         Returns:
-            Values of shape ``(...)``, infinite where ``y`` has a zero that ``x`` has not.
+            Values of shape ``(...)``; under the entropies infinite where ``y`` has a zero that
+            ``x`` has not. Between points so close that rounding hides their distance a value can
+            be a rounding error below 0.
 
         Raises:
             TypeError: an argument is no floating-point tensor, or the dtypes differ.
@@ -215,6 +223,10 @@ class MirrorMap(ABC):
         """
         require_values(name, result, result.isfinite(), "a value with a finite result")
         return result
+
+    def _parameters(self) -> str:
+        """The constructor's arguments, as they would be written."""
+        return ""
 
     @abstractmethod
     def _potential(self, x: Tensor) -> Tensor: ...

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcastable,
     require_finite,
     require_number,
+    require_same_kind,
     require_simplex,
     require_tensor,
     require_values,
@@ -20,6 +23,8 @@ from mdtheory.checks import (
 # The simplex projection takes about this many numbers at a time, so that the passes of its Newton
 # iteration stay in a core's cache.
 CHUNK = 256 * 1024
+# Long rows begin with the largest entries of this many parts.
+GROUP = 16
 
 
 class Domain(ABC):
@@ -119,7 +124,7 @@ class Ball(Domain):
         self.radius = require_number("radius", radius, 0.0, strict=True)
 
     def __repr__(self) -> str:
-        return f"Ball({self.radius:g})"
+        return f"Ball({self.radius!r})"
 
     def diameter(self, dimension: int) -> float:
         """Twice the radius.
@@ -133,8 +138,12 @@ class Ball(Domain):
         return 2 * self.radius
 
     def _project(self, x: Tensor) -> Tensor:
-        length = euclidean_norm(x)[..., None]
-        return torch.where(length > self.radius, x * (self.radius / length), x)
+        # Both branches stay finite everywhere, so that gradients do, too.
+        scale = x.abs().amax(-1, keepdim=True).clamp(min=self.radius)
+        unit = x / scale
+        length = euclidean_norm(unit)[..., None]
+        outside = length * scale > self.radius
+        return torch.where(outside, unit * (self.radius / length.clamp(min=self.radius / scale)), x)
 
     def _minimize_linear(self, gradient: Tensor) -> Tensor:
         length = euclidean_norm(gradient)[..., None]
@@ -159,12 +168,13 @@ class Box(Domain):
 
     def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
         self.low, self.high = _bound("low", low), _bound("high", high)
-        gap = torch.as_tensor(high) - torch.as_tensor(low)
-        require_values("high", gap, gap >= 0, "upper bounds that are not below the lower ones")
+        lowest, highest = self._as_double()
+        require_broadcastable("high", highest, "low", lowest)
+        require_values("high", highest, highest >= lowest, "upper bounds not below the lower ones")
 
     def __repr__(self) -> str:
         low, high = (
-            f"tensor{tuple(bound.shape)}" if isinstance(bound, Tensor) else f"{bound:g}"
+            f"tensor{tuple(bound.shape)}" if isinstance(bound, Tensor) else repr(bound)
             for bound in (self.low, self.high)
         )
         return f"Box({low}, {high})"
@@ -178,10 +188,7 @@ class Box(Domain):
         Returns:
             The diameter; of the largest box where the bounds are a batch.
         """
-        low, high = (
-            bound if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64)
-            for bound in (self.low, self.high)
-        )
+        low, high = self._as_double()
         sides = high - low
         sides = (
             sides.expand((*sides.shape[:-1], dimension)) if sides.ndim else sides.expand(dimension)
@@ -202,9 +209,20 @@ class Box(Domain):
         return ((x >= low - slack) & (x <= high + slack)).all(-1)
 
     def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if isinstance(bound, Tensor):
+                require_same_kind("x", x, name, bound)
+                require_broadcastable("x", x, name, bound)
         low, high = (
-            bound.to(x) if isinstance(bound, Tensor) else x.new_full((), bound)
+            bound if isinstance(bound, Tensor) else x.new_full((), bound)
             for bound in (self.low, self.high)
+        )
+        return low, high
+
+    def _as_double(self) -> tuple[Tensor, Tensor]:
+        low, high = (
+            b.to(torch.float64) if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64)
+            for b in (self.low, self.high)
         )
         return low, high
 
@@ -239,11 +257,10 @@ class Simplex(Domain):
         return math.sqrt(2) if dimension > 1 else 0.0
 
     def _project(self, x: Tensor) -> Tensor:
-        v = x - x.amax(-1, keepdim=True)  # tau in [-1, 0): no digits are lost to a common shift
-        if v.device.type != "cpu" or not values_known(v):
-            return (v - _threshold_by_sort(v)).clamp(min=0)
-        rows = v.reshape(-1, v.shape[-1]).split(max(1, CHUNK // v.shape[-1]))
-        parts = [(chunk - _threshold_by_newton(chunk)).clamp(min=0) for chunk in rows]
+        if x.device.type != "cpu" or not values_known(x):
+            return _above_threshold(x, _threshold_by_sort)
+        rows = x.reshape(-1, x.shape[-1]).split(max(1, CHUNK // x.shape[-1]))
+        parts = [_above_threshold(chunk, _threshold_by_newton) for chunk in rows]
         return torch.cat(parts).reshape(x.shape)
 
     def _minimize_linear(self, gradient: Tensor) -> Tensor:
@@ -269,14 +286,29 @@ def euclidean_norm(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x / scale, dim=-1) * scale[..., 0]
 
 
+def _above_threshold(x: Tensor, threshold: Callable[[Tensor], Tensor]) -> Tensor:
+    v = x - x.amax(-1, keepdim=True)  # tau in [-1, 0): no digits are lost to a common shift
+    return (v - threshold(v)).clamp(min=0)
+
+
 def _threshold_by_newton(v: Tensor) -> Tensor:
     """Root ``tau`` of ``sum max(v - tau, 0) = 1`` in every row, equation ``eq-simplex-tau``.
 
     The sum is convex, decreasing and piecewise linear in ``tau``. Newton's method from a point
-    left of the root rises to it and is there after finitely many steps, one for each time that
+    left of the root rises to it and is there after finitely many steps, at most one more than
     the support shrinks.
     """
     tau = torch.maximum((v.sum(-1, keepdim=True) - 1) / v.shape[-1], v.amax(-1, keepdim=True) - 1)
+    groups = v.shape[-1] // GROUP
+    if groups >= GROUP:
+        # The root for some of the entries lies left of the root for all, and the largest of each
+        # group are the entries that matter: a short row does most of the work.
+        largest = v[..., : groups * GROUP].unflatten(-1, (GROUP, groups)).amax(-2)
+        tau = _risen(largest, tau)
+    return _risen(v, tau)
+
+
+def _risen(v: Tensor, tau: Tensor) -> Tensor:
     for _ in range(v.shape[-1]):
         support = v > tau
         kept = torch.where(support, v, 0.0).sum(-1, keepdim=True)

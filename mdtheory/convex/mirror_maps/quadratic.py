@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_tensor, require_values, values_known
+from mdtheory.checks import (
+    require_broadcastable,
+    require_number,
+    require_same_kind,
+    require_tensor,
+    require_values,
+    values_known,
+)
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
 from mdtheory.convex.mirror_maps.domains import Ball, Domain, euclidean_norm
 
@@ -27,6 +34,9 @@ class Euclidean(MirrorMap):
     def __init__(self, domain: Domain | None = None) -> None:
         self.domain = _require_domain(domain)
         self.carries_dual = domain is None
+
+    def _parameters(self) -> str:
+        return "" if self.domain is None else repr(self.domain)
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
@@ -72,38 +82,45 @@ class Mahalanobis(MirrorMap):
         require_symmetric("matrix", matrix)
         if domain is not None and not isinstance(domain, Ball):
             raise TypeError(f"domain: expected None or a Ball, got {domain!r}")
-        self.matrix = matrix
+        # What rounding left of asymmetry must not make the dual and the primal map differ.
+        self.matrix = (matrix + matrix.mT) / 2
         self.domain = domain
         self.carries_dual = domain is None
-        self._curvatures, self._axes = torch.linalg.eigh(matrix)
+        self._curvatures, self._axes = torch.linalg.eigh(self.matrix)
         require_values("matrix", matrix, self._curvatures > 0, "positive definite matrices")
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\sqrt{x^\top A x}`; see :meth:`MirrorMap.norm`."""
+        self._check_fit("x", x)
         return euclidean_norm(self._curvatures.sqrt() * self._turn(x))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         r"""Norm :math:`\sqrt{g^\top A^{-1} g}`; see :meth:`MirrorMap.dual_norm`."""
+        self._check_fit("gradient", gradient)
         return euclidean_norm(self._turn(gradient) / self._curvatures.sqrt())
 
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
         """Refuse what is no point; see :meth:`MirrorMap.check_point`."""
         super().check_point(name, x, border=border)
-        return self._check_dimension(name, x)
+        return self._check_fit(name, x)
 
     def check_dual(self, name: str, theta: Tensor) -> Tensor:
         """Refuse what is no dual; see :meth:`MirrorMap.check_dual`."""
         super().check_dual(name, theta)
-        return self._check_dimension(name, theta)
+        return self._check_fit(name, theta)
 
-    def _check_dimension(self, name: str, x: Tensor) -> Tensor:
+    def _check_fit(self, name: str, x: Tensor) -> Tensor:
         if x.shape[-1] != self.matrix.shape[-1]:
             raise ValueError(
                 f"{name}: expected {self.matrix.shape[-1]} coordinates, got shape {tuple(x.shape)}"
             )
-        if x.dtype != self.matrix.dtype:
-            raise TypeError(f"{name}: expected {self.matrix.dtype}, got {x.dtype}")
+        require_same_kind(name, x, "matrix", self.matrix)
+        require_broadcastable(name, x, "matrix", self.matrix[..., 0])
         return x
+
+    def _parameters(self) -> str:
+        shape = f"matrix{tuple(self.matrix.shape)}"
+        return shape if self.domain is None else f"{shape}, {self.domain!r}"
 
     def _potential(self, x: Tensor) -> Tensor:
         return inner(x, self._to_dual(x)) / 2
@@ -116,7 +133,7 @@ class Mahalanobis(MirrorMap):
         if self.domain is None:
             return self._turn_back(turned / self._curvatures)
         assert isinstance(self.domain, Ball)  # by the constructor
-        shift = _secular_root(turned, self._curvatures, self.domain.radius)
+        shift = secular_root(turned, self._curvatures, self.domain.radius)
         return self.domain._project(self._turn_back(turned / (self._curvatures + shift)))
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
@@ -149,6 +166,9 @@ class PNorm(MirrorMap):
             raise ValueError(f"p: expected a number in (1, 2], got {p!r}")
         self.q = self.p / (self.p - 1)
         self.strong_convexity = self.p - 1
+
+    def _parameters(self) -> str:
+        return repr(self.p)
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_p`; see :meth:`MirrorMap.norm`."""
@@ -186,19 +206,24 @@ def require_symmetric(name: str, matrix: Tensor) -> None:
     require_values(name, matrix, gap <= allowed, "symmetric matrices")
 
 
-def _require_domain(domain: Domain | None) -> Domain | None:
-    if domain is not None and not isinstance(domain, Domain):
-        raise TypeError(f"domain: expected None or a Domain, got {type(domain).__name__}")
-    return domain
-
-
-def _secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
+def secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
     """The ``k >= 0`` with ``|turned / (curvatures + k)| = radius``, or 0 inside the ball.
 
     Equation ``eq-secular``. Newton's method on ``1 / radius - 1 / |x(k)|``, which is almost linear
     in ``k``; from ``k = 0`` it rises to the root.
+
+    Args:
+        turned: coordinates of the dual in the eigenbasis of the matrix, shape ``(..., d)``.
+        curvatures: its eigenvalues, positive, a shape that broadcasts with ``turned``.
+        radius: radius of the ball.
+
+    Returns:
+        The roots, shape ``(..., 1)``.
     """
     turned, curvatures = torch.broadcast_tensors(turned, curvatures)
+    # In units in which the largest curvature and the largest coordinate are 1, nothing overflows.
+    steepest = curvatures.amax(-1, keepdim=True)
+    curvatures, turned = curvatures / steepest, turned / steepest
     scale = turned.abs().amax(-1, keepdim=True)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     turned, radii = turned / scale, radius / scale
@@ -215,7 +240,13 @@ def _secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
         shift = following
         if values_known(shift) and not bool(moved.any()):
             break
-    return shift
+    return shift * steepest
+
+
+def _require_domain(domain: Domain | None) -> Domain | None:
+    if domain is not None and not isinstance(domain, Domain):
+        raise TypeError(f"domain: expected None or a Domain, got {type(domain).__name__}")
+    return domain
 
 
 def _p_norm(x: Tensor, p: float) -> Tensor:

@@ -17,6 +17,8 @@ def dual_step(
     step_size: float | Tensor,
     magnet: Tensor | None = None,
     magnet_weight: float | Tensor = 0.0,
+    *,
+    event_dims: int | None = None,
 ) -> Tensor:
     r"""One mirror step in dual coordinates, the same for every geometry.
 
@@ -30,6 +32,8 @@ def dual_step(
             (no trailing axis); infinite is allowed where ``magnet_weight`` is positive.
         magnet: dual of the magnet, :math:`\zeta`; needed where ``magnet_weight`` is positive.
         magnet_weight: :math:`w \ge 0`, shaped like ``step_size``.
+        event_dims: trailing axes of one dual, 1 or 2. By default a ``step_size`` or a weight that
+            is a tensor tells: its axes are the batch, what is left is one dual.
 
     Returns:
         The next dual :math:`\theta'`.
@@ -41,12 +45,12 @@ def dual_step(
     Source:
         Beck and Teboulle (2003) for the plain step; Sokota et al. (2023) for the magnet.
     """
-    _check_duals(dual, gradient, magnet)
-    require_values("dual", dual, ~dual.isnan(), "no NaN")
+    _check_duals(dual, gradient, magnet, event_dims or 1)
+    require_values("dual", dual, dual < math.inf, "entries below infinity")
     require_values("gradient", gradient, gradient.isfinite(), "finite values")
     if magnet is not None:
-        require_values("magnet", magnet, ~magnet.isnan(), "no NaN")
-    step, weight = step_and_weight(step_size, magnet_weight, dual, magnet)
+        require_values("magnet", magnet, magnet < math.inf, "entries below infinity")
+    step, weight = step_and_weight(step_size, magnet_weight, dual, magnet, event_dims)
     return dual_step_unchecked(dual, gradient, step, magnet, weight)
 
 
@@ -83,6 +87,8 @@ def mirror_step(
     Source:
         Beck and Teboulle (2003) for the plain step; Sokota et al. (2023) for the magnet.
     """
+    if not isinstance(mirror_map, MirrorMap):
+        raise TypeError(f"mirror_map: expected a MirrorMap, got {mirror_map!r}")
     mirror_map.check_point("point", point)
     mirror_map.check_gradient("gradient", gradient)
     magnet_dual = None
@@ -90,12 +96,15 @@ def mirror_step(
         mirror_map.check_point("magnet", magnet)
         magnet_dual = mirror_map._to_dual(magnet)
     _check_duals(point, gradient, magnet, mirror_map.event_dims, "point")
-    step, weight = step_and_weight(step_size, magnet_weight, point, magnet)
-    dual = mirror_map._to_dual(point)
-    following = mirror_map._to_primal(
-        dual_step_unchecked(dual, gradient, step, magnet_dual, weight)
-    )
-    return mirror_map.check_result("step_size", following)
+    step, weight = step_and_weight(step_size, magnet_weight, point, magnet, mirror_map.event_dims)
+    dual = dual_step_unchecked(mirror_map._to_dual(point), gradient, step, magnet_dual, weight)
+    try:
+        return mirror_map.check_result("dual", mirror_map._to_primal(dual))
+    except ValueError as error:
+        raise ValueError(
+            "step_size: expected a step that ends at a point of the domain, "
+            f"got {step_size!r} ({error})"
+        ) from error
 
 
 def dual_step_unchecked(
@@ -130,6 +139,7 @@ def step_and_weight(
     magnet_weight: float | Tensor,
     dual: Tensor,
     magnet: Tensor | None,
+    event_dims: int | None = None,
 ) -> tuple[float | Tensor, float | Tensor]:
     """Check a step size and a weight, and give tensors the trailing axes of a point.
 
@@ -138,6 +148,7 @@ def step_and_weight(
         magnet_weight: as in :func:`dual_step`.
         dual: the tensor that they will meet.
         magnet: the magnet, or ``None``.
+        event_dims: trailing axes of one dual, as in :func:`dual_step`.
 
     Returns:
         Step and weight, numbers or tensors that broadcast with ``dual``.
@@ -146,20 +157,27 @@ def step_and_weight(
         TypeError: neither a number nor a tensor of the dtype of ``dual``.
         ValueError: out of range, of a wrong shape, or a weight without a magnet.
     """
-    step = _per_point("step_size", step_size, dual)
-    weight = _per_point("magnet_weight", magnet_weight, dual)
+    step = _per_point("step_size", step_size, dual, event_dims)
+    weight = _per_point("magnet_weight", magnet_weight, dual, event_dims)
     if isinstance(weight, Tensor):
         valid = (weight >= 0) & weight.isfinite()
         require_values("magnet_weight", weight, valid, "finite weights >= 0")
     if magnet is None and (isinstance(weight, Tensor) or weight > 0):
         raise ValueError("magnet: expected a magnet where magnet_weight is given, got None")
-    sizes = step if isinstance(step, Tensor) else dual.new_full((), step)
-    valid = (sizes > 0) & (sizes.isfinite() | (weight > 0))
-    require_values("step_size", sizes, valid, "steps > 0, infinite only under a magnet")
+    if isinstance(step, Tensor):
+        valid = (step > 0) & (step.isfinite() | (weight > 0))
+        require_values("step_size", step, valid, "steps > 0, infinite only under a magnet")
+    elif step == 0:
+        raise ValueError("step_size: expected a step > 0, got 0")
+    elif step == math.inf:
+        reach = weight if isinstance(weight, Tensor) else dual.new_full((), weight)
+        require_values("step_size", reach, reach > 0, "a finite step where magnet_weight is 0")
     return step, weight
 
 
-def _per_point(name: str, value: float | Tensor, dual: Tensor) -> float | Tensor:
+def _per_point(
+    name: str, value: float | Tensor, dual: Tensor, event_dims: int | None
+) -> float | Tensor:
     if not isinstance(value, Tensor):
         if name == "step_size" and value == math.inf:
             return math.inf
@@ -169,7 +187,7 @@ def _per_point(name: str, value: float | Tensor, dual: Tensor) -> float | Tensor
     if value.ndim == 0:
         return value
     trailing = dual.ndim - value.ndim
-    fits = trailing in (1, 2) and all(
+    fits = trailing in ((1, 2) if event_dims is None else (event_dims,)) and all(
         mine in (1, its) or its == 1
         for mine, its in zip(value.shape, dual.shape[: value.ndim], strict=True)
     )

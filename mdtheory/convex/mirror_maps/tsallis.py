@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_simplex, require_tensor, values_known
+from mdtheory.checks import (
+    require_number,
+    require_simplex,
+    require_tensor,
+    require_values,
+    sum_tolerance,
+    values_known,
+)
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Simplex, euclidean_norm
 
@@ -17,7 +24,9 @@ class Tsallis(MirrorMap):
 
     Steep at the border for :math:`q < 1`; for :math:`q > 1` its points may have zeros, and the
     dual must be re-anchored after each step. At :math:`q = 2` the primal map is the Euclidean
-    projection; as :math:`q \to 1` the map tends to :class:`Entropy`.
+    projection; as :math:`q \to 1` the map tends to :class:`Entropy`. A probability that a huge
+    step has made too small for its type has no dual for :math:`q < 1`: carry the dual instead of
+    the point over such steps.
 
     Args:
         q: the order, above 0 and not 1.
@@ -36,6 +45,9 @@ class Tsallis(MirrorMap):
         # The Hessian q x^(q-2) is at least q on the simplex up to q = 2; beyond, it vanishes at 0.
         self.strong_convexity = self.q if q <= 2 else 0.0
         self.carries_dual = self.q < 1
+
+    def _parameters(self) -> str:
+        return repr(self.q)
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
@@ -58,8 +70,10 @@ class Tsallis(MirrorMap):
         return self.q / (self.q - 1) * x ** (self.q - 1)
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        gaps = theta.amax(-1, keepdim=True) - theta
-        return _power_weights(abs(self.q - 1) / self.q * gaps, self.q)
+        if self.q == 2:
+            return self.domain._project(theta / 2)
+        gaps = abs(self.q - 1) / self.q * (theta.amax(-1, keepdim=True) - theta)
+        return _steep_weights(gaps, self.q) if self.q < 1 else _sparse_weights(gaps, self.q)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
         terms = (x**self.q - y**self.q) / (self.q - 1) - self._to_dual(y) * (x - y)
@@ -97,55 +111,90 @@ class LogBarrier(MirrorMap):
         return -1 / x
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        return _power_weights(theta.amax(-1, keepdim=True) - theta, 0.0)
+        return _steep_weights(theta.amax(-1, keepdim=True) - theta, 0.0)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
         return (y.log() - x.log() + (x - y) / y).sum(-1)
 
 
-def _power_weights(gaps: Tensor, q: float) -> Tensor:
-    r"""The point :math:`x_i = [1 \pm (h_i + v)]_+^{1/(q-1)}` with the ``v`` that sums it to 1.
+def _steep_weights(gaps: Tensor, q: float) -> Tensor:
+    r"""The point :math:`x_i = (1 + h_i + \nu)^{1/(q-1)}` with the ``nu`` that sums it to 1, q < 1.
 
-    Equation ``eq-normalising-shift``: plus and ``h`` the gaps for ``q < 1`` (the log-barrier is
-    ``q = 0``), minus for ``q > 1``. Newton's method on the power mean of the bracket, which is
-    concave for ``q < 1`` and convex for ``1 < q <= 2``, rises from ``v = 0`` to the root.
+    Equation ``eq-normalising-shift``; the log-barrier is ``q = 0``. Newton's method on the power
+    mean of the bracket, which is concave, rises from ``nu = 0`` to the root.
 
     Args:
         gaps: scaled distances of the dual entries from the largest, at least 0, ``(..., d)``.
-        q: the order, at least 0 and not 1.
+        q: the order, at least 0 and below 1.
     """
-    if q > 2:
-        return _power_weights_by_bisection(gaps, q)
-    sign, power = (1.0 if q < 1 else -1.0), 1 / (q - 1)
+    power = 1 / (q - 1)
     shift = torch.zeros_like(gaps[..., :1])
     for _ in range(200):
-        terms, slopes = _powers(gaps + shift, sign, power), _powers(gaps + shift, sign, power - 1)
-        total = terms.sum(-1, keepdim=True)
-        step = sign * total * torch.expm1((1 - q) * total.log()) / slopes.sum(-1, keepdim=True)
+        # By log1p: the bracket is near 1 and the power large where q is near 1.
+        logs = torch.log1p(gaps + shift)
+        total = (power * logs).exp().sum(-1, keepdim=True)
+        slope = ((power - 1) * logs).exp().sum(-1, keepdim=True)
+        step = total * torch.expm1((1 - q) * total.log()) / slope
         if values_known(gaps):
-            # At the root the step is rounding noise of either sign; beyond it, too.
-            moved = step > 4 * torch.finfo(gaps.dtype).eps * (shift + abs(1 - q))
+            # At the root the step is rounding noise of either sign.
+            moved = step > 4 * torch.finfo(gaps.dtype).eps * (shift + 1 - q)
             if not bool(moved.any()):
                 break
             step = torch.where(moved, step, torch.zeros_like(step))
         shift = shift + step
-    return _powers(gaps + shift, sign, power)
+    return (power * torch.log1p(gaps + shift)).exp()
 
 
-def _power_weights_by_bisection(gaps: Tensor, q: float) -> Tensor:
-    """The same root for ``q > 2``, where the power mean is not convex."""
+def _sparse_weights(gaps: Tensor, q: float) -> Tensor:
+    r"""The point :math:`x_i = [t - h_i]_+^{1/(q-1)}` with the ``t`` that sums it to 1, q > 1.
+
+    Equation ``eq-normalising-shift`` with :math:`t = 1 - \nu`. For ``q < 2`` Newton's method on the
+    norm of the bracket, which is convex in ``t``, falls from ``t = 1`` to the root; for ``q > 2``
+    the logarithm of ``t`` is bisected.
+
+    Args:
+        gaps: scaled distances of the dual entries from the largest, at least 0, ``(..., d)``.
+        q: the order, above 1.
+
+    Raises:
+        ValueError: entries that decide the point are closer than rounding can tell.
+    """
     power = 1 / (q - 1)
-    low = torch.zeros_like(gaps[..., :1])
-    high = torch.full_like(low, -math.expm1((1 - q) * math.log(gaps.shape[-1])))
-    for _ in range(torch.finfo(gaps.dtype).bits):
-        middle = (low + high) / 2
-        above = _powers(gaps + middle, -1.0, power).sum(-1, keepdim=True) >= 1
-        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return _powers(gaps + low, -1.0, power)
+    level = torch.ones_like(gaps[..., :1])
+    if q < 2:
+        for _ in range(200):
+            total, slope = _bracket(level, gaps, power)
+            step = -total * torch.expm1((1 - q) * total.log()) / slope
+            level = level - step
+            settled = step.abs() <= 4 * torch.finfo(gaps.dtype).eps * level
+            if values_known(gaps) and bool(settled.all()):
+                break
+    else:
+        with torch.no_grad():
+            low, high = level * ((1 - q) * math.log(gaps.shape[-1])), torch.zeros_like(level)
+            for _ in range(torch.finfo(gaps.dtype).bits):
+                middle = (low + high) / 2
+                above = _bracket(middle.exp(), gaps, power)[0] >= 1
+                low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+            level = high.exp()
+        # One Newton step, through which gradients go.
+        total, slope = _bracket(level, gaps, power)
+        level = level - (total - 1) / (power * slope.detach())
+    point = _positive_power(level - gaps, power)
+    off = (point.sum(-1) - 1).abs()
+    require_values(
+        "theta", off, off <= sum_tolerance(point), "a dual whose point rounding does not hide"
+    )
+    return point
 
 
-def _powers(shifted: Tensor, sign: float, power: float) -> Tensor:
-    """``[1 + sign * shifted]_+ ** power`` by logarithms: the base is near 1, the power large."""
-    inside = sign * shifted > -1
-    base = torch.where(inside, sign * shifted, torch.zeros_like(shifted))
-    return torch.where(inside, torch.exp(power * torch.log1p(base)), torch.zeros_like(shifted))
+def _bracket(level: Tensor, gaps: Tensor, power: float) -> tuple[Tensor, Tensor]:
+    """Sums of the bracket to ``power`` and to ``power - 1``."""
+    total = _positive_power(level - gaps, power).sum(-1, keepdim=True)
+    return total, _positive_power(level - gaps, power - 1).sum(-1, keepdim=True)
+
+
+def _positive_power(base: Tensor, power: float) -> Tensor:
+    """``base ** power`` where the base is positive, 0 elsewhere."""
+    positive = base > 0
+    return torch.where(positive, torch.where(positive, base, 1.0) ** power, 0.0)

@@ -18,7 +18,7 @@ from mdtheory.checks import (
     values_known,
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
-from mdtheory.convex.mirror_maps.quadratic import _secular_root
+from mdtheory.convex.mirror_maps.quadratic import secular_root
 from mdtheory.convex.online_learning.learners import Learner
 
 # Bold changes of the support before the active-set method takes over.
@@ -136,7 +136,7 @@ class AdaGrad(Learner):
         known = metric > 0
         weight = torch.where(known, metric, 1.0)
         turned = torch.where(known, metric * moved, 0.0)
-        shift = _secular_root(turned, weight, self.domain.radius)
+        shift = secular_root(turned, weight, self.domain.radius)
         # Directions without a metric cost nothing: they give way as far as the ball asks, which
         # is the limit of small equal metrics.
         near = torch.where(shift > 0, turned / (weight + shift), torch.where(known, moved, 0.0))
