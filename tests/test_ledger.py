@@ -111,7 +111,7 @@ def test_the_page_lists_tests_instances_and_worst_ratio(small_book):
     line = ledger.page(small_book).splitlines()[2]
     assert "{prf:ref}`thm-first`" in line
     assert "1 bound, 1 equality, 1 mutant" in line
-    assert "| 7 instances, ratio 0.25 |" in line
+    assert "| 7\N{NO-BREAK SPACE}instances,\N{NO-BREAK SPACE}ratio\N{NO-BREAK SPACE}0.25 |" in line
 
 
 def test_what_is_missing_is_a_fault(small_book):

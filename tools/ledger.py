@@ -152,7 +152,12 @@ def page(root: Path) -> str:
     for statement in stated:
         kinds = tests.get(statement.label, Counter())
         counts = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
-        cells = "<br>".join(_words(check) for check in reported if check.label == statement.label)
+        # Unbreakable, so that each check stays on one line.
+        cells = "<br>".join(
+            _words(check).replace(" ", "\N{NO-BREAK SPACE}")
+            for check in reported
+            if check.label == statement.label
+        )
         name = f"{{prf:ref}}`{statement.label}` {statement.title}".strip()
         lines.append(f"| {name} | {statement.source} | {counts} | {cells} |")
     return "\n".join(lines)
