@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_broadcastable, require_count, require_number, require_values
+from mdtheory.checks import require_broadcastable, require_count, require_number
 
 GLUE_PREFIX = "application/papermill.record/"
 
@@ -287,7 +287,6 @@ def _pair(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     left, right = torch.broadcast_tensors(left.detach(), right.detach())
     if left.numel() == 0:
         raise ValueError(f"left: expected at least one instance, got shape {tuple(left.shape)}")
-    require_values("right", right, ~right.isnan() | left.isnan(), "no NaN")
     return left.flatten(), right.flatten()
 
 

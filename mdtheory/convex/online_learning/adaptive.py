@@ -102,27 +102,29 @@ class AdaGrad(Learner):
             TypeError: no floating-point tensor, or another dtype.
             ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
         """
-        loss = self._receive(gradient)
-        if self.kind == "full":
-            self._energy = self._energy + gradient[..., :, None] * gradient[..., None, :]
-            self._finite("gradient", self._energy.sum(-1))
-            squares, axes = torch.linalg.eigh(self._energy)
-            # Below this an eigenvalue is rounding error of the largest.
-            floor = gradient.shape[-1] * torch.finfo(gradient.dtype).eps * squares[..., -1:]
-            metric = torch.where(squares > floor, squares, 0.0).sqrt() + self.epsilon
-            position, slope = _turn(axes.mT, self._decision), _turn(axes.mT, gradient)
-            moved = position - self._rate * _over(slope, metric)
-            self._finish(_turn(axes, self._into(moved, metric)), loss)
-            return
-        square = gradient * gradient
-        self._energy = self._energy + (
-            square.sum(-1, keepdim=True) if self.kind == "norm" else square
-        )
-        metric = self._energy.sqrt() + self.epsilon
-        if self.kind == "norm":
-            self.step_size = (self._rate / metric)[..., 0]
-        moved = self._decision - self._rate * _over(gradient, metric)
-        self._finish(self._into(moved, metric), loss)
+        with self._all_or_nothing():
+            loss = self._receive(gradient)
+            if self.kind == "full":
+                self._energy = self._energy + gradient[..., :, None] * gradient[..., None, :]
+                self._finite("gradient", self._energy.sum(-1))
+                squares, axes = torch.linalg.eigh(self._energy)
+                # Below this an eigenvalue is rounding error of the largest.
+                floor = gradient.shape[-1] * torch.finfo(gradient.dtype).eps * squares[..., -1:]
+                metric = torch.where(squares > floor, squares, 0.0).sqrt() + self.epsilon
+                position, slope = _turn(axes.mT, self._decision), _turn(axes.mT, gradient)
+                moved = position - self._rate * _over(slope, metric)
+                self._finish(_turn(axes, self._into(moved, metric)), loss)
+                return
+            square = gradient * gradient
+            self._energy = self._energy + (
+                square.sum(-1, keepdim=True) if self.kind == "norm" else square
+            )
+            self._finite("gradient", self._energy)
+            metric = self._energy.sqrt() + self.epsilon
+            if self.kind == "norm":
+                self.step_size = (self._rate / metric)[..., 0]
+            moved = self._decision - self._rate * _over(gradient, metric)
+            self._finish(self._into(moved, metric), loss)
 
     def _into(self, moved: Tensor, metric: Tensor) -> Tensor:
         """Nearest point of the domain in the norm of the metric, a diagonal in these axes."""
@@ -219,17 +221,18 @@ class OnlineNewtonStep(Learner):
             TypeError: no floating-point tensor, or another dtype.
             ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
         """
-        loss = self._receive(gradient)
-        matrix = self.matrix + gradient[..., :, None] * gradient[..., None, :]
-        self._finite("gradient", matrix.sum(-1))
-        self.matrix = matrix
-        # The dual step of the book, under the potential x' A_t x / 2.
-        dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
-        if isinstance(self.domain, Simplex):
-            point = simplex_quadratic(matrix, dual, self._decision)
-        else:
-            point = Mahalanobis(matrix, self.domain)._to_primal(dual)
-        self._finish(point, loss)
+        with self._all_or_nothing():
+            loss = self._receive(gradient)
+            matrix = self.matrix + gradient[..., :, None] * gradient[..., None, :]
+            self._finite("gradient", matrix.sum(-1))
+            self.matrix = matrix
+            # The dual step of the book, under the potential x' A_t x / 2.
+            dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
+            if isinstance(self.domain, Simplex):
+                point = simplex_quadratic(matrix, dual, self._decision)
+            else:
+                point = Mahalanobis(matrix, self.domain)._to_primal(dual)
+            self._finish(point, loss)
 
 
 def simplex_quadratic(matrix: Tensor, linear: Tensor, start: Tensor) -> Tensor:

@@ -287,7 +287,7 @@ def exp_concave_gamma(alpha: float, reach: float) -> float:
     Returns:
         The largest :math:`\gamma` that the lemma allows.
     """
-    return min(1 / reach, alpha) / 2
+    return min(1 / reach if reach else math.inf, alpha) / 2
 
 
 def exp_concave_surrogate(slope: Tensor, gamma: float | Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Learner(ABC):
 
     Definition ``def-protocol``. In round :math:`t` a learner stands at ``decision``, a tensor
     ``(..., d)`` (or ``(..., d, d)``) whose leading axes are independent plays;
-    ``update(gradient)`` ends the round. A gradient that is refused leaves the learner as it was.
+    ``update(gradient)`` ends the round. An update that raises leaves the learner as it was.
 
     Attributes:
         round: the round that is being played, from 1.
@@ -67,6 +68,17 @@ class Learner(ABC):
             ValueError: another shape or device, a NaN or an infinity, a step size out of range,
                 or no finite step exists.
         """
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Put everything back if what is inside raises; tensors are replaced, never written to."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _finish(self, decision: Tensor, loss: Tensor) -> None:
         self._decision = self._finite("step_size", decision)
@@ -139,14 +151,15 @@ class OnlineMirrorDescent(Learner):
             ValueError: another shape or device, a NaN or an infinity, a step size out of range,
                 or no finite step exists.
         """
-        loss = self._receive(gradient)
-        step = self._steps.at(self.round)
-        dual = self._dual
-        if not self.mirror_map.carries_dual:
-            dual = self.mirror_map._to_dual(self._decision)
-        self._dual = dual_step_unchecked(dual, gradient, step)
-        self.step_size = self._steps.plain(step)
-        self._finish(self.mirror_map._to_primal(self._dual), loss)
+        with self._all_or_nothing():
+            loss = self._receive(gradient)
+            step = self._steps.at(self.round)
+            dual = self._dual
+            if not self.mirror_map.carries_dual:
+                dual = self.mirror_map._to_dual(self._decision)
+            self._dual = dual_step_unchecked(dual, gradient, step)
+            self.step_size = self._steps.plain(step)
+            self._finish(self.mirror_map._to_primal(self._dual), loss)
 
 
 class Hedge(Learner):
@@ -193,11 +206,12 @@ class Hedge(Learner):
             ValueError: another shape or device, a NaN or an infinity, a step size out of range,
                 or no finite step exists.
         """
-        loss = self._receive(gradient)
-        step = self._steps.at(self.round)
-        self._log = dual_step_unchecked(self._log, gradient, step).log_softmax(-1)
-        self.step_size = self._steps.plain(step)
-        self._finish(self._log.exp(), loss)
+        with self._all_or_nothing():
+            loss = self._receive(gradient)
+            step = self._steps.at(self.round)
+            self._log = dual_step_unchecked(self._log, gradient, step).log_softmax(-1)
+            self.step_size = self._steps.plain(step)
+            self._finish(self._log.exp(), loss)
 
 
 class FollowTheRegularizedLeader(Learner):
@@ -267,12 +281,13 @@ class FollowTheRegularizedLeader(Learner):
             ValueError: another shape or device, a NaN or an infinity, a step size out of range,
                 or no finite step exists.
         """
-        loss = self._receive(gradient)
-        self._total = self._total + gradient
-        step = self._steps.at(self.round)
-        self.step_size = self._steps.plain(step)
-        dual = dual_step_unchecked(self._centre, self._total, step)
-        self._finish(self.mirror_map._to_primal(dual), loss)
+        with self._all_or_nothing():
+            loss = self._receive(gradient)
+            self._total = self._total + gradient
+            step = self._steps.at(self.round)
+            self.step_size = self._steps.plain(step)
+            dual = dual_step_unchecked(self._centre, self._total, step)
+            self._finish(self.mirror_map._to_primal(dual), loss)
 
 
 class OptimisticMirrorDescent(Learner):
@@ -287,7 +302,8 @@ class OptimisticMirrorDescent(Learner):
         mirror_map: the geometry; its domain is where the learner plays.
         initial: first anchor :math:`\hat x_1`, shape ``(..., d)``.
         step_size: :math:`\eta_t`, as in :class:`OnlineMirrorDescent`. A callable is asked once a
-            round, before :math:`x_t` is chosen: it may read :math:`V_{t-1}` from ``variation``.
+            round, before :math:`x_t` is chosen: from round 2 it may read :math:`V_{t-1}` from
+            ``variation``; for round 1 it is asked by the constructor, where :math:`V_0 = 0`.
         hint: the hint :math:`m_1` of the first round, shape of ``initial``; 0 if ``None``.
 
     Attributes:
@@ -339,14 +355,17 @@ class OptimisticMirrorDescent(Learner):
             ValueError: another shape or device, a NaN or an infinity, a step size out of range,
                 or no finite step exists.
         """
-        loss = self._receive(gradient)
-        hint = self._hint(hint)
-        self.variation = self.variation + self.mirror_map.dual_norm(gradient - self.hint) ** 2
-        self._dual = dual_step_unchecked(self._anchored(), gradient, self._step)
-        self.anchor = self._finite("step_size", self.mirror_map._to_primal(self._dual))
-        self.step_size = self._steps.plain(self._step)
-        self._step, self.hint = self._steps.at(self.round + 1), hint
-        self._finish(self._hinted(), loss)
+        with self._all_or_nothing():
+            self._steps.require(self.round)
+            loss = self._receive(gradient)
+            hint = self._hint(hint)
+            self.variation = self.variation + self.mirror_map.dual_norm(gradient - self.hint) ** 2
+            self._dual = dual_step_unchecked(self._anchored(), gradient, self._step)
+            self.anchor = self._finite("step_size", self.mirror_map._to_primal(self._dual))
+            self.step_size = self._steps.plain(self._step)
+            # The last round of a sequence looks ahead with its last step once more.
+            self._step, self.hint = self._steps.at(self._steps.within(self.round + 1)), hint
+            self._finish(self._hinted(), loss)
 
     def _hint(self, hint: Tensor | None) -> Tensor:
         if hint is None:
@@ -386,11 +405,13 @@ class StepSizes:
         self._rule: Callable[[int], float | Tensor] | None = None
         self.constant: float | Tensor | None = None
         self.oblivious = not callable(step_size)
+        self.rounds: int | None = None
         if callable(step_size):
             self._rule = step_size
         elif isinstance(step_size, Sequence) and not isinstance(step_size, str):
             values = [require_number("step_size", v, 0.0, strict=True) for v in step_size]
-            self._rule = _nth(values)
+            self._rule = lambda round_: values[round_ - 1]
+            self.rounds = len(values)
         else:
             if isinstance(step_size, Tensor):
                 try:
@@ -412,7 +433,19 @@ class StepSizes:
         if self.constant is not None:
             return self.constant
         assert self._rule is not None
+        self.require(round_)
         return self._checked(self._rule(round_))
+
+    def require(self, round_: int) -> None:
+        """Refuse a round beyond the end of a sequence."""
+        if self.rounds is not None and round_ > self.rounds:
+            raise ValueError(
+                f"step_size: expected one entry a round, got {self.rounds} for round {round_}"
+            )
+
+    def within(self, round_: int) -> int:
+        """The round, or the last of a sequence that ends before."""
+        return round_ if self.rounds is None else min(round_, self.rounds)
 
     def plain(self, step: float | Tensor) -> float | Tensor:
         """A step size of :meth:`at` with the batch shape again, without trailing axes."""
@@ -436,17 +469,6 @@ class StepSizes:
                 f"got {tuple(value.shape)}"
             )
         return value.reshape(value.shape + (1,) * self._event_dims) if value.ndim else value
-
-
-def _nth(values: Sequence[float]) -> Callable[[int], float]:
-    def rule(round_: int) -> float:
-        if round_ > len(values):
-            raise ValueError(
-                f"step_size: expected one entry a round, got {len(values)} for round {round_}"
-            )
-        return values[round_ - 1]
-
-    return rule
 
 
 def _inner(left: Tensor, right: Tensor, event_dims: int) -> Tensor:

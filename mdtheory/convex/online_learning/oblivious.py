@@ -19,6 +19,8 @@ from mdtheory.convex.online_learning.learners import (
 
 # A chunk of rounds holds about this many numbers, so that its passes stay in a core's cache.
 CHUNK = 256 * 1024
+# Rounds between two normalisations: a sum that grows for longer loses digits of the differences.
+ROUNDS = 128
 # Up to this many numbers a round, one cumulative sum beats one addition for each round.
 NARROW = 4096
 
@@ -163,18 +165,19 @@ def advance(
         if isinstance(learner, Hedge)
         else _leader_chunks(learner, gradients)
     )
-    for begin, end, points in played:
-        if decisions is not None:
-            decisions[begin:end] = points
-            points = points * gradients[begin:end]
-        else:
-            points = points.mul_(gradients[begin:end])
-        torch.sum(points, axes, out=losses[begin:end])
-    # A NaN or an infinity anywhere has reached the loss of its round or the normaliser there.
-    require_values("gradients", losses, losses.isfinite(), "finite values and finite steps")
-    learner.suffered = learner.suffered + losses.sum(0)
-    learner.loss = losses[-1]
-    learner._finite("step_size", learner.decision)
+    with learner._all_or_nothing():
+        for begin, end, points in played:
+            if decisions is not None:
+                decisions[begin:end] = points
+                points = points * gradients[begin:end]
+            else:
+                points = points.mul_(gradients[begin:end])
+            torch.sum(points, axes, out=losses[begin:end])
+        # A NaN or an infinity anywhere has reached the loss of its round or the normaliser there.
+        require_values("gradients", losses, losses.isfinite(), "finite values and finite steps")
+        learner.suffered = learner.suffered + losses.sum(0)
+        learner.loss = losses[-1]
+        learner._finite("step_size", learner.decision)
     return Advance(decisions, losses, _step_sizes(learner, rounds) if keep else None)
 
 
@@ -229,18 +232,18 @@ def _stacked(learner: FollowTheRegularizedLeader, count: int, like: Tensor) -> f
 
 
 def _step_sizes(learner: Hedge | FollowTheRegularizedLeader, rounds: int) -> Tensor:
-    steps, batch = learner._steps, tuple(learner.suffered.shape)
-    if steps.constant is not None:
-        constant = torch.as_tensor(steps.plain(steps.constant), dtype=learner.suffered.dtype)
-        return constant.to(learner.suffered.device).expand((rounds, *batch))
-    values = [steps.at(round_) for round_ in range(learner.round - rounds, learner.round)]
     like = learner.suffered
+    steps, batch = learner._steps, tuple(like.shape)
+    if steps.constant is not None:
+        constant = torch.as_tensor(steps.plain(steps.constant), dtype=like.dtype, device=like.device)
+        return constant.expand((rounds, *batch))
+    values = [steps.at(round_) for round_ in range(learner.round - rounds, learner.round)]
     each = torch.tensor(values, dtype=like.dtype, device=like.device)
     return each.reshape((rounds,) + (1,) * len(batch)).expand((rounds, *batch))
 
 
 def _chunks(gradients: Tensor) -> Iterator[tuple[int, int]]:
-    size = max(1, CHUNK // max(1, gradients[:1].numel()))
+    size = max(1, min(ROUNDS, CHUNK // max(1, gradients[:1].numel())))
     for begin in range(0, gradients.shape[0], size):
         yield begin, min(begin + size, gradients.shape[0])
 

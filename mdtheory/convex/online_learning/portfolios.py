@@ -52,9 +52,12 @@ def log_wealth(relatives: Tensor, decisions: Tensor) -> Tensor:
             f"{tuple(relatives.shape)}, got {tuple(decisions.shape)}"
         )
     else:
-        extra = decisions.ndim - relatives.ndim
-        days, assets = relatives.shape[0], relatives.shape[1:]
-        relatives = relatives.reshape(days, *(1,) * extra, *assets)
+        # New batch axes go behind the days.
+        missing = decisions.ndim - relatives.ndim
+        days = len(relatives)
+        relatives = relatives.reshape(days, *(1,) * missing, *relatives.shape[1:])
+        decisions = decisions.reshape(days, *(1,) * -missing, *decisions.shape[1:])
+        require_broadcastable("decisions", decisions, "relatives", relatives)
     return (relatives * decisions).sum(-1).log().cumsum(0)
 
 
@@ -130,9 +133,13 @@ def universal_portfolio(
         )
     require_same_kind("samples", samples, "relatives", relatives)
     require_simplex("samples", samples)
+    require_count("the number of samples", samples.shape[-2])
     shares = samples.new_zeros(samples.shape[-2]) if log_weights is None else log_weights
+    require_tensor("log_weights", shares)
     require_shape("log_weights", shares, (samples.shape[-2],))
-    require_values("log_weights", shares, ~shares.isnan(), "no NaN")
+    require_same_kind("log_weights", shares, "samples", samples)
+    total = shares.logsumexp(0)
+    require_values("log_weights", total, total.isfinite(), "logarithms of finite shares")
     start = (shares - shares.logsumexp(0)).expand(samples.shape[:-1])
     # Within a block of days wealth is a plain product; no block is so long that a product can
     # leave the range of the numbers.

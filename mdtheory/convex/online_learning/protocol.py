@@ -11,6 +11,7 @@ from mdtheory.checks import (
     require_broadcastable,
     require_count,
     require_finite,
+    require_same_kind,
     require_shape,
     require_tensor,
 )
@@ -138,11 +139,12 @@ def regret(record: GameRecord, comparator: Tensor, *, linear: bool | None = None
         Regret, shape ``(...)``.
 
     Raises:
-        TypeError: ``comparator`` is no floating-point tensor.
-        ValueError: ``comparator`` does not fit, true losses are asked of an environment that has
-            none, or a moving comparator meets a record without gradients.
+        TypeError: ``comparator`` is no floating-point tensor of the decisions' dtype.
+        ValueError: ``comparator`` does not fit or is elsewhere, true losses are asked of an
+            environment that has none, or a moving comparator meets a record without gradients.
     """
     require_tensor("comparator", comparator)
+    require_same_kind("comparator", comparator, "the decisions", record.total_gradient)
     shape = tuple(record.total_gradient.shape)
     event_dims = len(shape) - record.losses.ndim + 1
     moving = comparator.ndim == len(shape) + 1
@@ -158,6 +160,11 @@ def regret(record: GameRecord, comparator: Tensor, *, linear: bool | None = None
     if moving:
         if record.gradients is None or not linear:
             raise ValueError("comparator: a moving one needs kept gradients and linear regret")
+        if comparator.shape[0] != record.losses.shape[0]:
+            raise ValueError(
+                f"comparator: expected one point for each of {record.losses.shape[0]} rounds, "
+                f"got shape {tuple(comparator.shape)}"
+            )
         require_broadcastable("comparator", comparator, "the gradients", record.gradients)
         return record.linear_losses.sum(0) - (record.gradients * comparator).sum(axes).sum(0)
     require_broadcastable("comparator", comparator, "a decision", record.total_gradient)
