@@ -15,6 +15,7 @@ from mdtheory.convex.online_learning.learners import (
     Hedge,
     Learner,
     StepSize,
+    number_like,
 )
 
 # A chunk of rounds holds about this many numbers, so that its passes stay in a core's cache.
@@ -227,7 +228,7 @@ def _stacked(learner: FollowTheRegularizedLeader, count: int, like: Tensor) -> f
     if learner._steps.constant is not None:
         return learner._steps.constant
     values = [learner._steps.at(learner.round + k) for k in range(count)]
-    steps = torch.tensor(values, dtype=like.dtype, device=like.device)
+    steps = torch.tensor(values, dtype=like.dtype).to(like.device)
     return steps.reshape((count,) + (1,) * (like.ndim - 1))
 
 
@@ -235,10 +236,10 @@ def _step_sizes(learner: Hedge | FollowTheRegularizedLeader, rounds: int) -> Ten
     like = learner.suffered
     steps, batch = learner._steps, tuple(like.shape)
     if steps.constant is not None:
-        constant = torch.as_tensor(steps.plain(steps.constant), dtype=like.dtype, device=like.device)
+        constant = number_like(steps.plain(steps.constant), like)
         return constant.expand((rounds, *batch))
     values = [steps.at(round_) for round_ in range(learner.round - rounds, learner.round)]
-    each = torch.tensor(values, dtype=like.dtype, device=like.device)
+    each = torch.tensor(values, dtype=like.dtype).to(like.device)
     return each.reshape((rounds,) + (1,) * len(batch)).expand((rounds, *batch))
 
 
