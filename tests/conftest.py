@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,3 +42,18 @@ def pytest_collection_modifyitems(items):
     moving = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if moving:
         raise pytest.UsageError(f"give these parameters ids that do not move: {moving}")
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> str:
+    """A device other than the CPU for fake tensors, which have no values.
+
+    It is "cuda" where PyTorch was built for it. A CPU-only build cannot even index a fake tensor
+    on "cuda"; there a stand-in takes its place, which differs in nothing but its name.
+    """
+    if torch.backends.cuda.is_built():
+        return "cuda"
+    from torch.utils import backend_registration
+
+    backend_registration._setup_privateuseone_for_python_backend("elsewhere")
+    return "elsewhere"

@@ -8,8 +8,7 @@ returns one tensor or several. It runs
 - under fake tensors on another device, where a tensor that was made on the CPU raises: so a
   forgotten ``device=`` shows up on a machine without a GPU, too.
 
-That device is "cuda" where PyTorch was built for it. A CPU-only build cannot even index a fake
-tensor on "cuda"; there a stand-in takes its place, which differs in nothing but its name.
+That device is the fixture ``elsewhere`` of ``conftest.py``.
 
 A new module adds its cases to the table. A learner is run for a few rounds.
 """
@@ -25,18 +24,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mdtheory import runs
 from mdtheory.convex import mirror_maps as mm
 
-
-def _elsewhere() -> str:
-    """A device other than the CPU for tensors without values."""
-    if torch.backends.cuda.is_built():
-        return "cuda"
-    from torch.utils import backend_registration
-
-    backend_registration._setup_privateuseone_for_python_backend("elsewhere")
-    return "elsewhere"
-
-
-ELSEWHERE = _elsewhere()
 DEVICES = ["cpu"] + [f"cuda:{k}" for k in range(torch.cuda.device_count())]
 
 
@@ -203,24 +190,24 @@ def test_results_agree_with_the_cpu_in_double_precision(name, device, dtype):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_nothing_is_left_on_another_device(name, dtype, monkeypatch):
+def test_nothing_is_left_on_another_device(name, dtype, elsewhere, monkeypatch):
     """With fake tensors, mixing devices raises; no value can be read either."""
     for module in ITERATIVE:  # iterations all run the same lines: two of them are enough
         monkeypatch.setattr(module, "range", lambda n: range(min(n, 2)), raising=False)
     with FakeTensorMode():
-        for result in run(name, Place(ELSEWHERE, dtype, fake=True)):
-            assert result.device.type == ELSEWHERE
+        for result in run(name, Place(elsewhere, dtype, fake=True)):
+            assert result.device.type == elsewhere
             assert result.dtype in (dtype, torch.bool)
 
 
-def test_fake_tensors_do_find_a_forgotten_device():
+def test_fake_tensors_do_find_a_forgotten_device(elsewhere):
     """The mutant of the test above."""
 
     def forgetful(place):
         return place.normal(3) + torch.ones(3)
 
     with FakeTensorMode(), pytest.raises(RuntimeError, match="device"):
-        forgetful(Place(ELSEWHERE, torch.float32, fake=True))
+        forgetful(Place(elsewhere, torch.float32, fake=True))
 
 
 def test_every_public_name_of_the_mirror_maps_has_a_case():

@@ -19,7 +19,7 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
 from mdtheory.convex.mirror_maps.quadratic import secular_root
-from mdtheory.convex.online_learning.learners import Learner
+from mdtheory.convex.online_learning.learners import Learner, number_like
 
 # Bold changes of the support before the active-set method takes over.
 GUESSES = 8
@@ -196,8 +196,8 @@ class OnlineNewtonStep(Learner):
             diameter = domain.diameter(initial.shape[-1]) or 1.0
             epsilon = 1 / (self.gamma * diameter) ** 2
         self.epsilon = _positive("epsilon", epsilon, initial)
-        gammas = torch.as_tensor(self.gamma, dtype=initial.dtype, device=initial.device)
-        spread = torch.as_tensor(self.epsilon, dtype=initial.dtype, device=initial.device)
+        gammas = number_like(self.gamma, initial)
+        spread = number_like(self.epsilon, initial)
         try:
             batch = torch.broadcast_shapes(gammas.shape, spread.shape, initial.shape[:-1])
         except RuntimeError:

@@ -323,7 +323,7 @@ def newton_step(
     Returns:
         The bound, shape ``(...)``.
     """
-    start = torch.as_tensor(epsilon, dtype=matrix.dtype, device=matrix.device)
+    start = epsilon if isinstance(epsilon, Tensor) else matrix.new_full((), epsilon)
     growth = torch.logdet(matrix) - matrix.shape[-1] * start.log()
     return gamma * epsilon * distance**2 / 2 + growth / (2 * gamma)
 

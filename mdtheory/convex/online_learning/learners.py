@@ -471,5 +471,18 @@ class StepSizes:
         return value.reshape(value.shape + (1,) * self._event_dims) if value.ndim else value
 
 
+def number_like(value: float | Tensor, like: Tensor) -> Tensor:
+    """A number as a tensor without axes, beside ``like``; a tensor stays what it is.
+
+    Args:
+        value: a number or a tensor.
+        like: gives dtype and device.
+
+    Returns:
+        The tensor.
+    """
+    return value if isinstance(value, Tensor) else like.new_full((), value)
+
+
 def _inner(left: Tensor, right: Tensor, event_dims: int) -> Tensor:
     return (left * right).sum(tuple(range(-event_dims, 0)))

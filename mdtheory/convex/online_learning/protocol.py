@@ -21,6 +21,7 @@ from mdtheory.convex.online_learning.learners import (
     Hedge,
     Learner,
     OptimisticMirrorDescent,
+    number_like,
 )
 from mdtheory.convex.online_learning.oblivious import advance, can_advance
 
@@ -199,7 +200,7 @@ def _play_rounds(learner: Learner, environment: Environment, rounds: int, keep: 
             decisions.append(decision)
             gradients.append(gradient)
             if learner.step_size is not None:
-                step = torch.as_tensor(learner.step_size, dtype=total.dtype, device=total.device)
+                step = number_like(learner.step_size, total)
                 steps.append(step.expand(batch))
     all_losses = torch.stack(losses)
     require_finite("loss", all_losses)
