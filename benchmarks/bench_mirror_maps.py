@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - what it prints is its result
 """Projection of 10,000 vectors of 1,000 numbers on the simplex, beside well-written NumPy.
 
 ``python benchmarks/bench_mirror_maps.py`` prints both sides and their ratio, measured in turns in

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - what it prints is its result
 """Hedge over all rounds at once, beside plain NumPy one seed at a time.
 
 ``python benchmarks/bench_online_learning.py`` prints both sides and their ratio, measured in turns
