@@ -12,7 +12,7 @@ from mdtheory.checks import (
     require_tensor,
     require_values,
 )
-from mdtheory.convex.mirror_maps.domains import Domain
+from mdtheory.convex.mirror_maps.domains import Domain, euclidean_norm
 
 
 class MirrorMap(ABC):
@@ -129,9 +129,8 @@ class MirrorMap(ABC):
         require_event("x", x, "y", y, self.event_dims)
         return self._divergence(x, y)
 
-    @abstractmethod
     def norm(self, x: Tensor) -> Tensor:
-        """Norm in which the potential is strongly convex.
+        """Norm in which the potential is strongly convex: the Euclidean one unless a map says so.
 
         Args:
             x: vectors (or matrices), any.
@@ -139,8 +138,8 @@ class MirrorMap(ABC):
         Returns:
             Values of shape ``(...)``.
         """
+        return euclidean_norm(x.flatten(-self.event_dims))
 
-    @abstractmethod
     def dual_norm(self, gradient: Tensor) -> Tensor:
         r"""Dual norm :math:`\max\{\langle g, x\rangle : \|x\| \le 1\}`.
 
@@ -150,6 +149,7 @@ class MirrorMap(ABC):
         Returns:
             Values of shape ``(...)``.
         """
+        return euclidean_norm(gradient.flatten(-self.event_dims))
 
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
         """Refuse what is no point of the domain.

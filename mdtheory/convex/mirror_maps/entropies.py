@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mdtheory.checks import require_tensor, require_values
 from mdtheory.convex.mirror_maps.base import MirrorMap
-from mdtheory.convex.mirror_maps.domains import Box, Simplex, euclidean_norm
+from mdtheory.convex.mirror_maps.domains import Box, Simplex
 
 
 class Entropy(MirrorMap):
@@ -53,14 +53,6 @@ class PositiveEntropy(MirrorMap):
 
     strong_convexity = 0.0
 
-    def norm(self, x: Tensor) -> Tensor:
-        r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
-        return euclidean_norm(x)
-
-    def dual_norm(self, gradient: Tensor) -> Tensor:
-        r"""Norm :math:`\|g\|_2`; see :meth:`MirrorMap.dual_norm`."""
-        return euclidean_norm(gradient)
-
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
         """Refuse negative entries; see :meth:`MirrorMap.check_point`."""
         super().check_point(name, x)
@@ -92,14 +84,6 @@ class BinaryEntropy(MirrorMap):
 
     domain = Box(0.0, 1.0)
     strong_convexity = 4.0
-
-    def norm(self, x: Tensor) -> Tensor:
-        r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
-        return euclidean_norm(x)
-
-    def dual_norm(self, gradient: Tensor) -> Tensor:
-        r"""Norm :math:`\|g\|_2`; see :meth:`MirrorMap.dual_norm`."""
-        return euclidean_norm(gradient)
 
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
         """Refuse entries outside [0, 1]; see :meth:`MirrorMap.check_point`."""

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mdtheory.checks import require_values, sum_tolerance, values_known
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
-from mdtheory.convex.mirror_maps.domains import euclidean_norm
 from mdtheory.convex.mirror_maps.quadratic import require_symmetric
 
 
@@ -92,14 +91,6 @@ class LogDet(_MatrixMap):
     """
 
     strong_convexity = 0.0
-
-    def norm(self, x: Tensor) -> Tensor:
-        """Frobenius norm; see :meth:`MirrorMap.norm`."""
-        return euclidean_norm(x.flatten(-2))
-
-    def dual_norm(self, gradient: Tensor) -> Tensor:
-        """Frobenius norm; see :meth:`MirrorMap.dual_norm`."""
-        return euclidean_norm(gradient.flatten(-2))
 
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
         """Refuse what is not positive definite; see :meth:`MirrorMap.check_point`."""

@@ -38,14 +38,6 @@ class Euclidean(MirrorMap):
     def _parameters(self) -> str:
         return "" if self.domain is None else repr(self.domain)
 
-    def norm(self, x: Tensor) -> Tensor:
-        r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
-        return euclidean_norm(x)
-
-    def dual_norm(self, gradient: Tensor) -> Tensor:
-        r"""Norm :math:`\|g\|_2`; see :meth:`MirrorMap.dual_norm`."""
-        return euclidean_norm(gradient)
-
     def _potential(self, x: Tensor) -> Tensor:
         return (x * x).sum(-1) / 2
 

@@ -16,10 +16,22 @@ from mdtheory.checks import (
     values_known,
 )
 from mdtheory.convex.mirror_maps.base import MirrorMap
-from mdtheory.convex.mirror_maps.domains import Simplex, euclidean_norm
+from mdtheory.convex.mirror_maps.domains import Simplex
 
 
-class Tsallis(MirrorMap):
+class _RootedMap(MirrorMap):
+    """What the two maps share: the simplex, where a steep potential has no dual at a zero."""
+
+    domain = Simplex()
+
+    def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
+        """Refuse what is no probability vector, or one with zeros that has no dual."""
+        require_tensor(name, x)
+        require_simplex(name, x, positive=self.carries_dual and not border)
+        return x
+
+
+class Tsallis(_RootedMap):
     r"""Tsallis potential :math:`\psi(x) = (\sum_i x_i^q - 1) / (q - 1)` on the simplex.
 
     Steep at the border for :math:`q < 1`; for :math:`q > 1` its points may have zeros, and the
@@ -36,8 +48,6 @@ class Tsallis(MirrorMap):
         ValueError: ``q`` is not above 0, or 1.
     """
 
-    domain = Simplex()
-
     def __init__(self, q: float) -> None:
         self.q = require_number("q", q, 0.0, strict=True)
         if q == 1:
@@ -48,20 +58,6 @@ class Tsallis(MirrorMap):
 
     def _parameters(self) -> str:
         return repr(self.q)
-
-    def norm(self, x: Tensor) -> Tensor:
-        r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
-        return euclidean_norm(x)
-
-    def dual_norm(self, gradient: Tensor) -> Tensor:
-        r"""Norm :math:`\|g\|_2`; see :meth:`MirrorMap.dual_norm`."""
-        return euclidean_norm(gradient)
-
-    def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
-        """Refuse what is no probability vector, or one with zeros that has no dual."""
-        require_tensor(name, x)
-        require_simplex(name, x, positive=self.carries_dual and not border)
-        return x
 
     def _potential(self, x: Tensor) -> Tensor:
         return ((x**self.q).sum(-1) - 1) / (self.q - 1)
@@ -80,29 +76,14 @@ class Tsallis(MirrorMap):
         return terms.sum(-1)
 
 
-class LogBarrier(MirrorMap):
+class LogBarrier(_RootedMap):
     r"""Log-barrier :math:`\psi(x) = -\sum_i \log x_i` on the simplex, also called Burg entropy.
 
     The divergence is Itakura and Saito's; it is infinite at the border, so a comparator at a
     corner must be moved inside first.
     """
 
-    domain = Simplex()
     strong_convexity = 1.0
-
-    def norm(self, x: Tensor) -> Tensor:
-        r"""Norm :math:`\|x\|_2`; see :meth:`MirrorMap.norm`."""
-        return euclidean_norm(x)
-
-    def dual_norm(self, gradient: Tensor) -> Tensor:
-        r"""Norm :math:`\|g\|_2`; see :meth:`MirrorMap.dual_norm`."""
-        return euclidean_norm(gradient)
-
-    def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
-        """Refuse what is no probability vector, or one with zeros that has no dual."""
-        require_tensor(name, x)
-        require_simplex(name, x, positive=not border)
-        return x
 
     def _potential(self, x: Tensor) -> Tensor:
         return -x.log().sum(-1)
