@@ -66,6 +66,7 @@ def main() -> None:
         bound = GAMMA * epsilon + growth / (2 * GAMMA)
         add("online Newton step", epsilon, 0, -game.losses.sum().item(), bound.item())
 
+    # What thm-universal-portfolio promises for the exact integral; no finite sample has it.
     choices = math.lgamma(days + stocks) - math.lgamma(stocks) - math.lgamma(days + 1)
     for seed in range(SEEDS):
         generator = torch.Generator(device).manual_seed(seed)

@@ -1,13 +1,17 @@
-"""Exponentiated gradient: the range form of its bound, which is much smaller on calm markets."""
+"""Exponentiated gradient's range form, which is small on calm markets, and streams that come near
+the bounds of AdaGrad and of the online Newton step."""
 
 import math
 
 import pytest
 import torch
 
-from mdtheory.convex.mirror_maps import Entropy
+from mdtheory.convex.mirror_maps import Ball, Box, Entropy, Simplex
 from mdtheory.convex.online_learning import (
+    AdaGrad,
     Hedge,
+    LinearLosses,
+    OnlineNewtonStep,
     PortfolioLosses,
     best_constant_portfolio,
     play,
@@ -92,3 +96,58 @@ def test_mutants_exceed_the_range_form(mutant):
         x = (x.log() + step * push).softmax(-1)
     # The first stock keeps its value, so the loss is the regret against it.
     assert loss > math.log(2) / step + step / 8 * spreads
+
+
+def kicks(factors: list[float]) -> torch.Tensor:
+    """Gradients of one coordinate, each a multiple of the root of the squares before it."""
+    sizes, energy = [-1.0], 1.0
+    for factor in factors:
+        sizes.append(factor * math.sqrt(energy))
+        energy += sizes[-1] ** 2
+    return torch.tensor(sizes, dtype=F64)[:, None]
+
+
+KICKS = ([0.11] * 8 + [-1.5]) * 6 + [-0.05] * 11
+
+
+@pytest.mark.theorem("cor-adagrad-norm", "bound")
+@pytest.mark.parametrize("rotation", [0, 1])
+def test_kicks_cost_most_of_the_bound_of_adagrad_with_one_step(rotation):
+    # In the plane the same play goes on along one diameter.
+    axis = torch.tensor([[1.0], [0.6, 0.8]][rotation], dtype=F64)
+    stream = kicks(KICKS) * axis
+    record = play(AdaGrad(-axis, Ball(1.0), "norm"), LinearLosses(stream), len(stream))
+    paid = regret(record, Ball(1.0).minimize_linear(stream.sum(0)))
+    ratio = paid / (2 * math.sqrt(2 * (stream**2).sum()))
+    assert 0.84 < ratio <= 1  # a bound with 1 in the place of the root of 2 would be broken
+
+
+@pytest.mark.theorem("thm-adagrad-diagonal", "bound")
+def test_kicks_cost_most_of_the_bound_of_diagonal_adagrad():
+    sides = torch.tensor([0.3, 1.0, 7.0], dtype=F64)
+    stream = kicks(KICKS) * torch.tensor([5.0, 0.01, 1.0], dtype=F64)
+    box = Box(-sides / 2, sides / 2)
+    record = play(AdaGrad(-sides / 2, box), LinearLosses(stream), len(stream))
+    paid = regret(record, box.minimize_linear(stream.sum(0)))
+    ratio = paid / (math.sqrt(2) * (stream**2).sum(0).sqrt() @ sides)
+    assert 0.84 < ratio <= 1
+
+
+@pytest.mark.theorem("thm-newton-step", "mutant")
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 8.0])
+def test_only_a_curvature_that_is_far_too_large_breaks_the_newton_step(gamma):
+    def paid(rounds):
+        turned = (torch.arange(rounds) >= rounds // 4).double()
+        relatives = torch.stack([2 - turned, 1 + turned], -1)
+        learner = OnlineNewtonStep(even(1, 2)[0], Simplex(), gamma)
+        record = play(learner, PortfolioLosses(relatives, tangent=True), rounds)
+        bound = (1 + 2 * math.log(1 + rounds * gamma**2 * 2 / 2)) / (2 * gamma)
+        return regret(record, best_constant_portfolio(relatives)).item(), bound
+
+    short, _ = paid(200)
+    long, bound = paid(400)
+    if gamma == 8.0:
+        assert long > bound
+        assert 1.8 < long / short < 2.2
+    else:
+        assert long < short < 0
