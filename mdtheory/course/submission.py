@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import warnings
@@ -134,12 +135,31 @@ def nbgrader(course: Path, name: str, student: str = "*") -> Iterator[tuple[Any,
     log.addHandler(handler)
     config = loader("nbgrader_config.py", path=str(course)).load_config()
     config.CourseDirectory.root = str(course)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _variable("PATH", _path_with_programs()):
         warnings.simplefilter("ignore")  # nbgrader's libraries warn each other of deprecations
         coursedir = coursedir_class(config=config, log=log)
         coursedir.assignment_id = name
         coursedir.student_id = student
         yield coursedir, {"config": config, "log": log, "force": True}, text
+
+
+def _path_with_programs() -> str:
+    """PATH with this Python's folder: nbgrader starts alembic by name, activated or not."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def convert(converter: Any, log: io.StringIO) -> None:
@@ -237,20 +257,14 @@ def _execute(
         return asyncio.ensure_future(execute.km.signal_kernel(signal.SIGKILL))
 
     execute.process_message = counted
-    before = os.environ.get(EXCHANGE)
-    os.environ[EXCHANGE] = str(exchange)
     outcome.status = "graded"
     try:
-        execute.preprocess(notebook, resources)
+        with _variable(EXCHANGE, str(exchange)):
+            execute.preprocess(notebook, resources)
     except Exception as error:
         outcome.status, outcome.reason = "stopped", _why_stopped(error, limits)
         if printed > MOST_OUTPUT:
             outcome.reason = f"its cells print more than {MOST_OUTPUT // 10**6} MB"
-    finally:
-        if before is None:
-            del os.environ[EXCHANGE]
-        else:
-            os.environ[EXCHANGE] = before
 
 
 def _why_stopped(error: Exception, limits: Limits) -> str:
