@@ -292,5 +292,6 @@ def _pair(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 def _report(label: str, kind: str, instances: int, worst: float, words: str) -> None:
     entry = {"label": label, "kind": kind, "instances": instances, "worst": worst}
-    text = f"{label}: {instances:,} instances, {words} {worst:.3g}"
+    counted = "1 instance" if instances == 1 else f"{instances:,} instances"
+    text = f"{label}: {counted}, {words} {worst:.3g}"
     show({"text/plain": text}, {"mdtheory_check": entry})
