@@ -120,3 +120,10 @@ def test_the_fast_path_keeps_twelve_digits_over_ten_thousand_rounds(step_size):
 
 def test_a_lemma_without_reach_leaves_the_curvature():
     assert ol.bounds.exp_concave_gamma(0.8, 0.0) == 0.4
+
+
+def test_a_tensor_of_losses_is_an_environment():
+    losses = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=float64)
+    plain = ol.play(ol.Hedge(uniform(), 0.1), losses, 7)
+    named = ol.play(ol.Hedge(uniform(), 0.1), ol.LinearLosses(losses), 7)
+    assert torch.equal(plain.decisions, named.decisions)

@@ -80,7 +80,7 @@ class GameRecord(NamedTuple):
 
 
 def play(
-    learner: Learner, environment: Environment, rounds: int, *, keep: bool = True
+    learner: Learner, environment: Environment | Tensor, rounds: int, *, keep: bool = True
 ) -> GameRecord:
     r"""Play the online game.
 
@@ -90,7 +90,8 @@ def play(
 
     Args:
         learner: the learner; it goes on from the state that it is in.
-        environment: see :class:`Environment`.
+        environment: see :class:`Environment`; a tensor ``(T, ..., d)`` stands for the
+            :class:`LinearLosses` with these vectors.
         rounds: number of rounds ``T``.
         keep: keep decisions and gradients of every round; without them memory does not grow
             with ``T * d``.
@@ -104,6 +105,8 @@ def play(
             gave a wrong shape, a NaN or an infinity.
     """
     require_count("rounds", rounds)
+    if isinstance(environment, Tensor):
+        environment = LinearLosses(environment)
     last = getattr(environment, "rounds", None)
     if last is not None and rounds > last:
         raise ValueError(f"rounds: expected at most {last} for this environment, got {rounds}")
