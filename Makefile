@@ -53,7 +53,7 @@ test: $(STAMP)
 		$(PYTEST_ARGS)
 
 lab: $(STAMP)
-	@$(BIN)/python -m tools.lab
+	@$(BIN)/python -m tools.lab $(LAB_ARGS)
 
 course: $(STAMP)
 	@$(BIN)/python -m mdtheory course new '$(COURSE)'

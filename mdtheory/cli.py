@@ -124,9 +124,11 @@ def _release(parsed: argparse.Namespace) -> int:
 
 
 def _collect(parsed: argparse.Namespace) -> int:
-    from mdtheory.course import collect
+    from mdtheory.course import collect, left_over
 
     students = collect(parsed.dir, parsed.name, parsed.folder)
+    if left := left_over(parsed.name, parsed.folder):
+        print(f"not taken: {', '.join(left)}", file=sys.stderr)
     print(f"{len(students)} submissions: {', '.join(students)}")
     return 0
 

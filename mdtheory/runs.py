@@ -240,7 +240,9 @@ def results_folder() -> Path:
         if (root / "book" / "results").is_dir():
             return root / "book" / "results"
     raise FileNotFoundError(
-        "book/results: not found above the working directory; set MDTHEORY_RESULTS to its path"
+        "book/results: not found above the working directory. Recorded runs come with the book's "
+        "repository, not with the package: run this in a checkout, or set MDTHEORY_RESULTS to "
+        "that folder"
     )
 
 

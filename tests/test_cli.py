@@ -96,11 +96,16 @@ def test_grading_tells_could_not_run_from_wrong(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(mdtheory.course, "grade", grade)
     monkeypatch.setattr(mdtheory.course, "collect", collect)
-    words = ["course", "grade", str(tmp_path), "sums", "--from", "inbox", "--time-limit", "9"]
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "gus.docx").write_text("")
+    words = ["course", "grade", str(tmp_path), "sums", "--from", str(inbox), "--time-limit", "9"]
     assert main(words) == 0
-    assert str(asked[0]) == "inbox"
+    assert asked[0] == inbox
     assert asked[1] == (tmp_path, "sums", Limits(notebook=9.0, cell=60.0))
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert printed.err == "not taken: gus.docx\n"
+    lines = printed.out.splitlines()
     assert [line.split(maxsplit=1) for line in lines[1:4]] == [
         ["ada", "1.5 of 2"],
         ["bob", "-  could not run: no file x.ipynb"],

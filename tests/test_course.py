@@ -28,6 +28,7 @@ from mdtheory.course import (
     forbidden,
     grade,
     hand_over,
+    left_over,
     load_grader,
     new_course,
     release,
@@ -35,7 +36,7 @@ from mdtheory.course import (
 )
 from mdtheory.course.kernel import EXCHANGE, functions_of, to_array
 from mdtheory.course.marking import judge, make_plan, write_plan
-from mdtheory.course.submission import _why_stopped
+from mdtheory.course.submission import _first_error, _why_stopped
 
 SOURCE = """\
 ---
@@ -863,6 +864,31 @@ def test_one_student_does_not_submit_twice(released, tmp_path):
     (tmp_path / "ada.ipynb").write_text("", "utf-8")
     with pytest.raises(CourseError, match="submitted twice: ada"):
         collect(released, "mirror_maps", tmp_path)
+
+
+def test_what_is_not_taken_is_named(tmp_path):
+    (tmp_path / "zed").mkdir()
+    (tmp_path / "zed" / "hw1.ipynb").write_text("{}")
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "mirror_maps.ipynb").write_text("{}")
+    for name in ("gus.docx", "bob.ipynb", ".DS_Store"):
+        (tmp_path / name).write_text("")
+    assert left_over("mirror_maps", tmp_path) == ["gus.docx", "zed"]
+
+
+def test_a_submission_called_like_the_assignment_is_refused(released, tmp_path):
+    (tmp_path / "mirror_maps.ipynb").write_text("{}")
+    with pytest.raises(CourseError, match="call the file like its student"):
+        collect(released, "mirror_maps", tmp_path)
+
+
+def test_a_kernels_name_for_a_cell_is_not_shown():
+    error = nbformat.v4.new_output(
+        "error", ename="SyntaxError", evalue="expected ':' (2265083030.py, line 1)"
+    )
+    cell = nbformat.v4.new_code_cell("def f()", outputs=[error])
+    told = _first_error([cell], Limits(notebook=1, cell=1))
+    assert told == "SyntaxError: expected ':' (line 1)"
 
 
 def test_without_the_extra_the_message_says_what_to_install(released, tmp_path, monkeypatch):

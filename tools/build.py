@@ -132,6 +132,9 @@ def main() -> int:
         except (ChapterError, BuildError) as error:
             print(f"\nFAILED\n{error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("\nInterrupted; run the same command again", file=sys.stderr)
+            return 130
     words = "Built" if built else "Nothing changed;"
     print(f"{words} {len(pages(ROOT))} pages in {time.perf_counter() - begin:.1f} s. Open:")
     print((ROOT / SITE / "index.html").as_uri())

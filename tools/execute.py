@@ -226,6 +226,9 @@ def main() -> int:
         except ChapterError as error:
             print(f"\nFAILED\n{error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("\nInterrupted; run the same command again", file=sys.stderr)
+            return 130
     return 0
 
 

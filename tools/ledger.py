@@ -151,16 +151,22 @@ def page(root: Path) -> str:
     lines = ["| statement | source | tests | checked on the page |", "|---|---|---|---|"]
     for statement in stated:
         kinds = tests.get(statement.label, Counter())
-        counts = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
+        counts = ", ".join(_counted(kinds[kind], kind) for kind in KINDS if kinds[kind])
         # Unbreakable, so that each check stays on one line.
         cells = "<br>".join(
-            _words(check).replace(" ", "\N{NO-BREAK SPACE}")
+            _words(check).replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
             for check in reported
             if check.label == statement.label
         )
         name = f"{{prf:ref}}`{statement.label}` {statement.title}".strip()
         lines.append(f"| {name} | {statement.source} | {counts} | {cells} |")
     return "\n".join(lines)
+
+
+def _counted(number: int, kind: str) -> str:
+    """Such as "1 bound" or "2 equalities"."""
+    several = {"equality": "equalities"}.get(kind, f"{kind}s")
+    return f"{number} {kind if number == 1 else several}"
 
 
 def _words(check: Check) -> str:

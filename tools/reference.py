@@ -12,7 +12,10 @@ from tools.ledger import labels_of_book
 from tools.project import PACKAGE, ROOT
 
 PARTS = ("convex", "rl", "nlhf")
-LABEL = re.compile(r"``((?:eq|thm|prop|lem|cor|def|fig|sec|alg)-[a-z0-9-]+)``")
+# The link to a statement says itself what kind it is of.
+LABEL = re.compile(
+    r"(?:(?:Definition|Algorithm|Theorem|Proposition|Lemma|Corollary)\s+)?``((?:eq|thm|prop|lem|cor|def|fig|sec|alg)-[a-z0-9-]+)``"
+)
 
 
 def modules(root: Path) -> dict[str, list[str]]:

@@ -71,6 +71,7 @@ def new_course(folder: Path) -> list[str]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CourseError(f"{folder}: expected an empty folder or none, found something there")
+    require_extra("nbgrader", "course")  # sooner than at the release
     exercises = exercises_folder()
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(exercises.glob("*/*")):
@@ -152,11 +153,11 @@ def collect(course: Path, name: str, folder: Path) -> list[str]:
             take the place of the solution cells, to try a grader), or ``STUDENT/NAME.ipynb``.
 
     Returns:
-        The students' names. A file that cannot be read is taken as it is: grading reports it.
+        The students' names. A file that cannot be read is taken as it is, and grading reports it.
 
     Raises:
-        CourseError: there is no such folder, the assignment is not released, or a student
-            submitted twice.
+        CourseError: there is no such folder, the assignment is not released, a student
+            submitted twice, or a file is called like the assignment.
     """
     course = course.resolve()
     _find(assignments(course), name)
@@ -171,11 +172,32 @@ def collect(course: Path, name: str, folder: Path) -> list[str]:
         raise CourseError(f"{folder}: submitted twice: {', '.join(twice)}")
     if not found:
         raise CourseError(f"{folder}: expected files such as STUDENT.ipynb, found none")
+    if name in students:
+        raise CourseError(f"{folder}: {name} is the assignment; call the file like its student")
     for student, path in found:
         target = course / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, _as_notebook(path, released))
     return students
+
+
+def left_over(name: str, folder: Path) -> list[str]:
+    """What :func:`collect` does not take from a folder.
+
+    Args:
+        name: the assignment.
+        folder: the folder.
+
+    Returns:
+        Names of files of other kinds, and of folders without ``NAME.ipynb``.
+    """
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+        and path.suffix not in (".ipynb", ".md", ".py")
+        and not (path / f"{name}.ipynb").is_file()
+    ]
 
 
 def grade(
@@ -233,8 +255,8 @@ def report(course: Path) -> tuple[list[str], list[list[str]]]:
         course: the course's folder.
 
     Returns:
-        The header, and one row per student: name, one cell per graded assignment, the total.
-        A cell is a score, the status where a submission was not graded, or empty.
+        The header, and one row per student with the name, one cell per graded assignment and the
+        total. A cell is a score, the status where a submission was not graded, or empty.
 
     Raises:
         CourseError: there is no course, or nothing was graded.

@@ -289,9 +289,10 @@ def _settle(notebook: Any, outcome: Result, limits: Limits) -> None:
     cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
     for verdict in outcome.verdicts:
         if verdict.outcome == "could not run" and verdict.problem in cells:
-            # The function's own cell knows more than that it is not defined.
-            error = _first_error([cells[verdict.problem]], limits)
-            verdict.words += [f"its cell: {error}"] if error else []
+            # The function's own cell knows more than that it is not defined, or one before it.
+            own = _first_error([cells[verdict.problem]], limits)
+            error = own or _first_error(notebook.cells, limits)
+            verdict.words += [f"{'its' if own else 'an earlier'} cell: {error}"] if error else []
         lines = [f"{verdict.score:g} of {verdict.points:g} points: {verdict.outcome}"]
         lines += [f"- {words}" for words in verdict.words]
         if outcome.reason:
@@ -310,7 +311,9 @@ def _first_error(cells: list[Any], limits: Limits) -> str:
         if any(error.ename == "CellTimeoutError" for error in errors):
             return f"out of time: a cell took more than {limits.cell:g} s"
         if errors:
-            return f"{errors[0].ename}: {errors[0].evalue[:300]}"
+            # A cell has a file's name only for its kernel.
+            words = re.sub(r" \(\d+\.py, line (\d+)\)", r" (line \1)", errors[0].evalue)
+            return f"{errors[0].ename}: {words[:300]}"
     return ""
 
 
