@@ -138,6 +138,16 @@ def test_images_are_there_and_described(tab):
     assert faulty == []
 
 
+def test_shown_code_begins_at_the_margin(tab):
+    """Lines included from the library are dedented as far as they are indented there."""
+    shown = tab.eval_on_selector_all(
+        "article div[class*='highlight-python'] pre, article div.cell_input pre",
+        "blocks => blocks.map(block => block.textContent)",
+    )
+    lines = [[line for line in block.splitlines() if line.strip()] for block in shown]
+    assert [block[0] for block in lines if all(line.startswith(" ") for line in block)] == []
+
+
 def test_code_does_not_scroll_on_a_wide_window(tab):
     tab.set_viewport_size(WIDE)
     scrolling = tab.evaluate(
