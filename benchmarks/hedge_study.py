@@ -8,7 +8,6 @@ Each cell plays many seeds in one batch, with the step size of ``thm-hedge``, ag
 from __future__ import annotations
 
 import math
-import platform
 
 import torch
 
@@ -62,12 +61,11 @@ def main() -> None:
     columns = {
         name: [f"{row[k]:.6f}" if k > 2 else row[k] for row in rows] for k, name in enumerate(names)
     }
-    processor = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     runs.write_record(
         "hedge_study",
         columns,
         command="python benchmarks/hedge_study.py",
-        device=f"{device.type} ({processor}), float64, {torch.get_num_threads()} thread(s)",
+        device=f"float64 on {runs.describe_device(device)}",
         seeds=SEEDS,
         note="regret against the best expert in hindsight; the adversary is one play, not a sample",
     )

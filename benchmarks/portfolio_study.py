@@ -7,7 +7,6 @@ core, most of it for the universal portfolio.
 from __future__ import annotations
 
 import math
-import platform
 
 import torch
 
@@ -81,12 +80,11 @@ def main() -> None:
     columns = {
         name: [f"{row[k]:.6f}" if k > 2 else row[k] for row in rows] for k, name in enumerate(names)
     }
-    processor = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     runs.write_record(
         "portfolio_study",
         columns,
         command="python benchmarks/portfolio_study.py",
-        device=f"{device.type} ({processor}), float64, {torch.get_num_threads()} thread(s)",
+        device=f"float64 on {runs.describe_device(device)}",
         seeds=SEEDS,
         note="setting: step size, epsilon (gamma 1/2) or number of samples; logarithms in nats",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -151,6 +152,19 @@ def bootstrap_interval(
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=samples.dtype)
     low, high = torch.quantile(spread, edges.to(samples.device), dim=0)
     return _statistic(samples, statistic), low, high
+
+
+def describe_device(device: torch.device) -> str:
+    """What a run ran on, in words, for its record.
+
+    Args:
+        device: where its tensors lived.
+
+    Returns:
+        Such as ``"cpu (x86_64), 1 thread(s)"``.
+    """
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{device.type} ({processor}), {torch.get_num_threads()} thread(s)"
 
 
 def write_record(

@@ -1,6 +1,7 @@
 """Numbers for the page, checks for the ledger, records of runs, files written whole."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -291,3 +292,8 @@ def test_in_a_notebook_the_bundle_is_displayed(monkeypatch):
     monkeypatch.setattr(IPython.display, "display", lambda *a, **k: calls.append((a, k)))
     runs.show({"text/plain": "hello"}, {"name": "x"})
     assert calls == [(({"text/plain": "hello"},), {"raw": True, "metadata": {"name": "x"}})]
+
+
+def test_a_device_is_described_with_its_processor_and_threads():
+    words = runs.describe_device(torch.device("cpu"))
+    assert words == f"cpu ({platform.machine()}), {torch.get_num_threads()} thread(s)"

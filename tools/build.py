@@ -64,12 +64,6 @@ def build(root: Path = ROOT) -> bool:
     return True
 
 
-def is_current(root: Path = ROOT) -> bool:
-    """Whether the site is that of the sources."""
-    stamp = read_json(root / ".cache" / "site.json")
-    return (root / SITE / "index.html").exists() and stamp.get("inputs") == inputs_hash(root)
-
-
 def inputs_hash(root: Path) -> str:
     """Hash of all that the site is made from."""
     files = [root / name for name in INPUTS if (root / name).exists()]

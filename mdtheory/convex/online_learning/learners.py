@@ -18,6 +18,7 @@ from mdtheory.checks import (
     require_values,
 )
 from mdtheory.convex.mirror_maps import MirrorMap, dual_step_unchecked
+from mdtheory.convex.mirror_maps.base import inner
 
 StepSize = float | Tensor | Sequence[float] | Callable[[int], float | Tensor]
 
@@ -94,7 +95,7 @@ class Learner(ABC):
         require_tensor("gradient", gradient, self.event_dims)
         require_shape("gradient", gradient, tuple(self._decision.shape))
         require_same_kind("gradient", gradient, "decision", self._decision)
-        loss = _inner(gradient, self._decision, self.event_dims)
+        loss = inner(gradient, self._decision, self.event_dims)
         require_values("gradient", loss, loss.isfinite(), "finite values")
         if self.event_dims == 2 and self.mirror_map is not None:
             self.mirror_map.check_gradient("gradient", gradient)
@@ -482,7 +483,3 @@ def number_like(value: float | Tensor, like: Tensor) -> Tensor:
         The tensor.
     """
     return value if isinstance(value, Tensor) else like.new_full((), value)
-
-
-def _inner(left: Tensor, right: Tensor, event_dims: int) -> Tensor:
-    return (left * right).sum(tuple(range(-event_dims, 0)))
