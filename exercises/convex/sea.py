@@ -1,0 +1,280 @@
+"""Marks for the assignment 'between stochastic and adversarial'. Runs in the grader's process.
+
+The references go game by game and round by round; the adversary is judged by playing against it,
+the front-loaded sequence by the dual of its linear program.
+`call` runs the student's function in the student's process.
+"""
+
+import numpy as np
+
+from mdtheory.course import agrees, award
+
+POINTS = {
+    "optimistic_descent": 4,
+    "optimistic_newton": 5,
+    "drift_terms": 4,
+    "remaining_moments": 4,
+    "beat_optimism": 3,
+    "front_load": 3,
+}
+LEARNERS = [
+    "mdtheory.convex.sea.optimistic",
+    "mdtheory.convex.online_learning.OptimisticMirrorDescent",
+]
+FORBIDDEN = {
+    "optimistic_descent": LEARNERS,
+    "optimistic_newton": [*LEARNERS, "mdtheory.convex.mirror_maps.Mahalanobis"],
+    "remaining_moments": ["random_order"],
+}
+
+
+def check_optimistic_descent(call, generator: np.random.Generator) -> float:
+    """1 point each: far from the edge, cut off by it, batches, hints that are nearly right."""
+    score = 0.0
+    slow = generator.normal(0, 1, 3) + generator.normal(0, 0.01, (60, 3)).cumsum(0)
+    cases = [
+        (generator.normal(0, 1, (30, 3)), 5.0, 40.0, "wrong in a ball whose edge is far"),
+        (generator.normal(0, 1, (30, 3)), 0.7, 0.5, "wrong where the edge is met"),
+        (generator.normal(0, 1, (15, 2, 3, 4)), 1.5, 2.0, "wrong on a batch"),
+        (slow, 20.0, 1e-3, "wrong where the gradients change slowly"),
+    ]
+    for gradients, radius, delta, words in cases:
+        bound = _longest(gradients)
+        answer = call("optimistic_descent", gradients, radius, bound, delta)
+        reference = _descent(gradients, radius, bound, delta)
+        good = agrees(answer, reference, rtol=0, atol=1e-8 * radius)
+        score += award(call, 1, good, words)
+    return score
+
+
+def check_optimistic_newton(call, generator: np.random.Generator) -> float:
+    """1 point each: far from the edge; cut off by it in the plane and in space; batches; long."""
+    score = 0.0
+    drawn_out = generator.normal(0, 1, (30, 4)) * np.array([3.0, 1.0, 0.3, 0.03])
+    long = generator.normal(0, 1, (60, 3)) * np.array([3.0, 0.3, 0.3]) + np.array([0, 0.3, 0.1])
+    cases = [
+        (generator.normal(0, 1, (25, 3)), 50.0, 0.4, "wrong in a ball whose edge is far"),
+        (generator.normal(1, 1, (20, 2)), 0.1, 1.0, "wrong where the edge is met, in the plane"),
+        (drawn_out, 0.02, 2.0, "wrong where the edge is met, in space"),
+        (generator.normal(1, 1, (10, 2, 3, 3)), 0.1, 0.7, "wrong on a batch"),
+        (long, 5e-4, 30.0, "wrong in a long game"),
+    ]
+    for gradients, radius, beta, words in cases:
+        bound = _longest(gradients)
+        answer = call("optimistic_newton", gradients, radius, bound, beta)
+        reference = _newton(gradients, radius, bound, beta)
+        good = agrees(answer, reference, rtol=0, atol=1e-6 * radius)
+        score += award(call, 1, good, words)
+    return score
+
+
+def check_drift_terms(call, generator: np.random.Generator) -> float:
+    """1 point each: the lemma's inequality, single games, batches, a single loss a round."""
+    single, batch, alone = (
+        (
+            generator.normal(0, 1, (rounds, *shape, d)),
+            generator.normal(0, 1, (rounds, *shape, n, d)),
+            generator.normal(0, 1, (rounds, *shape, n)),
+        )
+        for rounds, shape, n, d in [(12, (), 5, 3), (7, (2, 3), 4, 2), (10, (), 1, 3)]
+    )
+    points, features, targets = (a.copy() for a in single)
+    terms = _drift(points, features, targets)
+    answer = call("drift_terms", points, features, targets)
+    changes = _changes(points, features, targets)
+    good = answer.shape == terms.shape and bool((4 * answer.sum(-1) >= changes * (1 - 1e-9)).all())
+    score = award(call, 1, good, "four times the sum of the terms is below the squared change")
+    score += award(call, 1, agrees(answer, terms, atol=1e-12), "wrong on single games")
+    good = agrees(call("drift_terms", *batch), _drift(*batch), atol=1e-12)
+    score += award(call, 1, good, "wrong on a batch")
+    good = agrees(call("drift_terms", *alone), _drift(*alone), atol=1e-12)
+    return score + award(call, 1, good, "wrong where a round has one loss only")
+
+
+def check_remaining_moments(call, generator: np.random.Generator) -> float:
+    """1 point each: variances, drifts, batches, gradients with a large common part."""
+    gradients = generator.normal(0.5, 1, (12, 3))
+    answer, reference = call("remaining_moments", gradients), _moments(gradients)
+    score = 0.0
+    for part, words in enumerate(["wrong variances", "wrong drifts"]):
+        good = answer.shape == reference.shape
+        good = good and agrees(answer[..., part], reference[..., part], atol=1e-12)
+        score += award(call, 1, good, words)
+    gradients = generator.uniform(-1, 1, (9, 2, 3, 2))
+    good = agrees(call("remaining_moments", gradients), _moments(gradients), atol=1e-12)
+    score += award(call, 1, good, "wrong on a batch")
+    gradients = generator.uniform(-0.5, 0.5, (60, 3)) + np.array([8e6, -5e6, 3e6])
+    answer = call("remaining_moments", gradients)
+    good = agrees(answer, _moments(gradients), rtol=1e-5, atol=1e-12)
+    return score + award(call, 1, good, "loses its digits where all gradients are large")
+
+
+def check_beat_optimism(call, generator: np.random.Generator) -> float:
+    """1 point each for an even, an odd and a long game."""
+    score = 0.0
+    even, odd = 2 * int(generator.integers(10, 20)), 2 * int(generator.integers(30, 50)) + 1
+    for rounds in (even, odd, 1000):
+        gradients = call("beat_optimism", rounds)
+        if gradients.shape != (rounds,):
+            words = f"expected gradients of shape ({rounds},), got {gradients.shape}"
+            score += award(call, 1, False, words)
+        elif not (abs(gradients) <= 1).all():
+            score += award(call, 1, False, "gradients outside of the interval from -1 to 1")
+        else:
+            lead = _lead_of_plain_descent(gradients)
+            least = np.sqrt(rounds) / 2
+            words = f"with {rounds} rounds the regrets differ by {lead:g}, not by {least:g}"
+            score += award(call, 1, lead >= least - 1e-9, words)
+    return score
+
+
+def check_front_load(call, generator: np.random.Generator) -> float:
+    """1 point each: single sums, batches, the two ends."""
+    score = 0.0
+    most = generator.uniform(0.5, 2, (2, 3))
+    total = most * generator.uniform(0.1, 7.9, (2, 3))
+    whole = np.array(1.5)
+    cases = [
+        (np.array(3.7 * whole), whole, 10, "wrong for single sums"),
+        (total, most, 8, "wrong on a batch"),
+        (np.array([0.0, 9.0, 10.5]), np.full(3, 1.5), 7, "wrong where S/M is a whole number"),
+    ]
+    for total, most, rounds, words in cases:
+        answer = call("front_load", total, most, rounds)
+        score += award(call, 1, _is_front_loaded(answer, total, most, rounds), words)
+    return score
+
+
+def _longest(gradients: np.ndarray) -> float:
+    return float(np.linalg.norm(gradients, axis=-1).max())
+
+
+def _each_game(function, gradients: np.ndarray) -> np.ndarray:
+    result = np.empty_like(gradients)
+    for index in np.ndindex(gradients.shape[1:-1]):
+        game = (slice(None), *index)
+        result[game] = function(gradients[game])
+    return result
+
+
+def _descent(gradients: np.ndarray, radius: float, bound: float, delta: float) -> np.ndarray:
+    def project(point):
+        return point / max(1.0, float(np.linalg.norm(point)) / radius)
+
+    def one(game):
+        anchor = hint = np.zeros(game.shape[-1])
+        played, variation = [], 0.0
+        for gradient in game:
+            step = 2 * radius / np.sqrt(delta + 4 * bound**2 + variation)
+            played.append(project(anchor - step * hint))
+            anchor = project(anchor - step * gradient)
+            variation += float((gradient - hint) @ (gradient - hint))
+            hint = gradient
+        return played
+
+    return _each_game(one, gradients)
+
+
+def _newton(gradients: np.ndarray, radius: float, bound: float, beta: float) -> np.ndarray:
+    """Each projection by Newton's method on its multiplier, with linear systems: no eigenvectors.
+
+    The reciprocal of the length is nearly linear in the multiplier, and concave, so from zero
+    Newton's method does not overshoot.
+    """
+    eye = np.eye(gradients.shape[-1])
+
+    def project(matrix, dual):
+        multiplier = 0.0
+        for _ in range(100):
+            point = np.linalg.solve(matrix + multiplier * eye, dual)
+            length = np.linalg.norm(point)
+            if length <= radius * (1 + 1e-13):
+                break
+            slope = point @ np.linalg.solve(matrix + multiplier * eye, point)
+            multiplier += (length / radius - 1) * length**2 / slope
+        return point
+
+    def one(game):
+        anchor = hint = np.zeros(game.shape[-1])
+        played, matrix = [], (1 + beta * bound**2) * eye
+        for gradient in game:
+            played.append(project(matrix, matrix @ anchor - hint))
+            anchor = project(matrix, matrix @ anchor - gradient)
+            matrix = matrix + beta / 2 * np.outer(gradient, gradient)
+            hint = gradient
+        return played
+
+    return _each_game(one, gradients)
+
+
+def _gradients(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the first of a round's losses, and of their mean, by the normal equations."""
+    drawn = a[0] * (a[0] @ x - b[0])
+    return drawn, (a.T @ a @ x - a.T @ b) / len(b)
+
+
+def _drift(points: np.ndarray, features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    terms = np.empty((len(points) - 1, *points.shape[1:-1], 4))
+    for t, *index in np.ndindex(terms.shape[:-1]):
+        now, before = (t + 1, *index), (t, *index)
+        drawn, mean = _gradients(points[now], features[now], targets[now])
+        _, old = _gradients(points[now], features[before], targets[before])
+        old_drawn, old_mean = _gradients(points[before], features[before], targets[before])
+        parts = np.array([drawn - mean, mean - old, old - old_mean, old_mean - old_drawn])
+        terms[before] = (parts**2).sum(-1)
+    return terms
+
+
+def _changes(points: np.ndarray, features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The squared lengths of g_t - g_{t-1}, single games."""
+    rounds = zip(points, features, targets, strict=True)
+    drawn = np.array([_gradients(x, a, b)[0] for x, a, b in rounds])
+    return (np.diff(drawn, axis=0) ** 2).sum(-1)
+
+
+def _moments(gradients: np.ndarray) -> np.ndarray:
+    """From their definition, as seen from the first gradient: that difference is exact."""
+    seen = gradients - gradients[0]
+    moments = np.zeros((*gradients.shape[:-1], 2))
+    for t in range(len(seen)):
+        mean = seen[t:].mean(0)
+        moments[t, ..., 0] = ((seen[t:] - mean) ** 2).sum(-1).mean(0)
+        if t:
+            moments[t, ..., 1] = ((mean - seen[t - 1 :].mean(0)) ** 2).sum(-1)
+    return moments
+
+
+def _lead_of_plain_descent(gradients: np.ndarray) -> float:
+    """How much more the optimistic learner suffers; the best point in hindsight is the same."""
+    plain = anchor = hint = variation = lead = 0.0
+    for t, gradient in enumerate(gradients.tolist(), start=1):
+        step = 2 / np.sqrt(4 + variation)
+        lead += gradient * (_cut(anchor - step * hint) - plain)
+        anchor = _cut(anchor - step * gradient)
+        plain = _cut(plain - 2 / np.sqrt(t) * gradient)
+        variation += (gradient - hint) ** 2
+        hint = gradient
+    return float(lead)
+
+
+def _cut(x: float) -> float:
+    return min(1.0, max(-1.0, x))
+
+
+def _is_front_loaded(answer: np.ndarray, total: np.ndarray, most: np.ndarray, rounds: int) -> bool:
+    """Feasible, and as large as the dual of the linear program allows.
+
+    The dual is the minimum over u of S u + M sum of max(1/t - u, 0), piecewise linear in u with
+    its kinks at 1/t.
+    """
+    if answer.shape != (rounds, *total.shape) or not np.isfinite(answer).all():
+        return False
+    weights = 1 / np.arange(1, rounds + 1)
+    for index in np.ndindex(total.shape):
+        a, s, m = answer[(slice(None), *index)], total[index], most[index]
+        kinks = [*weights, 0.0]
+        largest = min(s * u + m * np.maximum(weights - u, 0).sum() for u in kinks)
+        feasible = (a >= -1e-12).all() and (a <= m + 1e-12).all() and abs(a.sum() - s) <= 1e-9
+        if not feasible or weights @ a < largest - 1e-9:
+            return False
+    return True
