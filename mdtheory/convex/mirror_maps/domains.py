@@ -139,6 +139,13 @@ class Ball(Domain):
 
     def _project(self, x: Tensor) -> Tensor:
         # Both branches stay finite everywhere, so that gradients do, too.
+        info, limit = torch.finfo(x.dtype), self.radius**2
+        if values_known(x) and info.tiny / info.eps < limit < info.max:
+            squared = (x * x).sum(-1, keepdim=True)
+            # What underflows is far inside; where a square overflows, the other way is exact.
+            if bool(squared.isfinite().all()):
+                shrink = (limit / squared.clamp(min=limit)).sqrt()
+                return torch.where(squared > limit, x * shrink, x)
         scale = x.abs().amax(-1, keepdim=True).clamp(min=self.radius)
         unit = x / scale
         length = euclidean_norm(unit)[..., None]
