@@ -1,0 +1,142 @@
+"""The methods beside which the target-based ones are judged, on the same batches and grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, values_known
+from mdtheory.convex.target_surrogates.algorithms import (
+    SHRINK,
+    TRIES,
+    StepSchedule,
+    TargetRecord,
+    _Book,
+    _Run,
+    check_batches,
+    name_list,
+)
+from mdtheory.convex.target_surrogates.inner import InnerLoop, over_parameters, squared_norm
+from mdtheory.convex.target_surrogates.losses import TargetLoss
+from mdtheory.convex.target_surrogates.models import Model
+
+Method = Literal["sgd", "line-search", "adam", "adagrad"]
+METHODS: tuple[Method, ...] = get_args(Method)
+# Adam's decay rates and the number that keeps it from dividing by zero.
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+def parameter_sgd(
+    loss: TargetLoss,
+    model: Model,
+    parameters: Tensor,
+    step_size: float | Tensor,
+    batches: Tensor,
+    *,
+    method: Method | Sequence[Method] = "sgd",
+    schedule: str | Sequence[str] = "constant",
+    every: int = 1,
+) -> TargetRecord:
+    r"""Stochastic gradient methods in the parameters, all configurations at once.
+
+    - ``"sgd"``: :math:`\omega - \eta_t\nabla h_B(\omega)`.
+    - ``"line-search"``: the same with the largest :math:`\eta_t 0.7^j` for which
+      :math:`h_B` falls by half of what its slope promises.
+    - ``"adam"``: with the usual decay rates 0.9 and 0.999.
+    - ``"adagrad"``: with one step size, :math:`\eta_t/(\sum_{s\le t}\|\nabla h_B\|^2)^{1/2}`.
+
+    Args:
+        loss: the loss of all rows.
+        model: the model of all rows.
+        parameters: :math:`\omega_0`; leading axes are configurations.
+        step_size: :math:`\eta > 0`, a number or a tensor that broadcasts with the
+            configurations.
+        batches: as in :func:`target_sgd`.
+        method: of :data:`METHODS`, or one name for each entry of the first axis of the
+            configurations.
+        schedule: ``"constant"``, ``"sqrt"`` or ``"exponential"``, or one for each entry of that
+            axis.
+        every: as in :func:`target_sgd`.
+
+    Returns:
+        The record; one product with the Jacobian a round.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: a wrong shape, an unknown name or a number out of range.
+
+    Source:
+        Robbins and Monro (1951); Vaswani et al. (2019); Kingma and Ba (2015); Streeter and
+        McMahan (2010).
+    """
+    require_count("every", every)
+    check_batches(batches, model)
+    run = _Run(loss, model, parameters, step_size, 1, None, "primal", batches)
+    names = name_list("method", method, METHODS, run.batch)
+    known = ("constant", "sqrt", "exponential")
+    steps = StepSchedule(schedule, known, run.batch, run.step, batches.shape[0])
+    book, current = _Book(run.batch, run.parameters), run.parameters
+    mean = torch.zeros_like(current)
+    square, energy = torch.zeros_like(current), current.new_zeros(run.batch)
+    book.enter(0, loss._row_values(model(current)).mean(-1))
+    for t, index in enumerate(batches, start=1):
+        part, rows = loss.select(index), model.select(index)
+        targets, pull = rows.linearize(current)
+        cotangent = part._gradient(targets)
+        gradient = pull(cotangent)
+        step, _ = steps.next(part, targets, cotangent)
+        tries = torch.zeros_like(step)
+        moves = {}
+        for name in set(names):
+            if name == "adam":
+                mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
+                square = BETAS[1] * square + (1 - BETAS[1]) * gradient.square()
+                scale = (square / (1 - BETAS[1] ** t)).sqrt() + EPSILON
+                moves[name] = over_parameters(step, model) * mean / (1 - BETAS[0] ** t) / scale
+                continue
+            length = step
+            if name == "adagrad":
+                energy = energy + squared_norm(gradient, model)
+                length = step / torch.where(energy > 0, energy, 1.0).sqrt()
+            elif name == "line-search":
+                length, tries = _search(part, rows, current, targets, gradient, step)
+            moves[name] = over_parameters(length, model) * gradient
+        if len(names) == 1:
+            move = moves[names[0]]
+        else:
+            move = torch.stack([moves[name][i] for i, name in enumerate(names)])
+            searched = torch.tensor([name == "line-search" for name in names], device=step.device)
+            tries = tries * searched.reshape(-1, *(1,) * (tries.ndim - 1))
+        current = current - move
+        free = torch.zeros_like(step)
+        book.spend(step, InnerLoop(current, free + 1, free), tries)
+        if t % every == 0 or t == len(batches):
+            book.enter(t, loss._row_values(model(current)).mean(-1))
+    return book.close(current)
+
+
+def _search(
+    loss: TargetLoss,
+    model: Model,
+    parameters: Tensor,
+    targets: Tensor,
+    gradient: Tensor,
+    step: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Armijo's rule on the batch's own loss; where no try is accepted, the last one is tiny."""
+    base = loss._row_values(targets).mean(-1)
+    promised = squared_norm(gradient, model)
+    searching = torch.ones_like(step, dtype=torch.bool)
+    tries = torch.zeros_like(step)
+    for _ in range(TRIES):
+        candidate = parameters - over_parameters(step, model) * gradient
+        value = loss._row_values(model(candidate)).mean(-1)
+        tries = tries + searching
+        searching = searching & ~(value <= base - step * promised / 2)
+        if values_known(value) and not bool(searching.any()):
+            break
+        step = torch.where(searching, SHRINK * step, step)
+    return step, tries
