@@ -2,12 +2,11 @@
 
 The chapter 'Target-based surrogates' derives what stands here: losses of targets (``losses``),
 models (``models``), the surrogate and its half step (``surrogates``), the inner loop (``inner``),
-the outer loops (``algorithms``) and the methods beside them (``baselines``).
+the outer loops (``algorithms``, with ``schedules`` and ``run``) and the methods beside them
+(``baselines``).
 """
 
 from mdtheory.convex.target_surrogates.algorithms import (
-    SCHEDULES,
-    TargetRecord,
     draw_batches,
     majorize_minimize,
     target_sgd,
@@ -23,6 +22,8 @@ from mdtheory.convex.target_surrogates.losses import (
     TargetLoss,
 )
 from mdtheory.convex.target_surrogates.models import LinearModel, Model, TorchModel
+from mdtheory.convex.target_surrogates.run import TargetRecord
+from mdtheory.convex.target_surrogates.schedules import SCHEDULES
 from mdtheory.convex.target_surrogates.surrogates import exact_projection, half_step, surrogate
 
 __all__ = [

@@ -9,19 +9,11 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, values_known
-from mdtheory.convex.target_surrogates.algorithms import (
-    SHRINK,
-    TRIES,
-    StepSchedule,
-    TargetRecord,
-    _Book,
-    _Run,
-    check_batches,
-    name_list,
-)
 from mdtheory.convex.target_surrogates.inner import InnerLoop, over_parameters, squared_norm
 from mdtheory.convex.target_surrogates.losses import TargetLoss
 from mdtheory.convex.target_surrogates.models import Model
+from mdtheory.convex.target_surrogates.run import Account, Run, TargetRecord, check_batches
+from mdtheory.convex.target_surrogates.schedules import SHRINK, TRIES, StepSchedule, name_list
 
 Method = Literal["sgd", "line-search", "adam", "adagrad"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -74,14 +66,14 @@ def parameter_sgd(
     """
     require_count("every", every)
     check_batches(batches, model)
-    run = _Run(loss, model, parameters, step_size, 1, None, "primal", batches)
+    run = Run(loss, model, parameters, step_size, 1, None, "primal", batches)
     names = name_list("method", method, METHODS, run.batch)
     known = ("constant", "sqrt", "exponential")
     steps = StepSchedule(schedule, known, run.batch, run.step, batches.shape[0])
-    book, current = _Book(run.batch, run.parameters), run.parameters
+    account, current = Account(run.batch, run.parameters), run.parameters
     mean = torch.zeros_like(current)
     square, energy = torch.zeros_like(current), current.new_zeros(run.batch)
-    book.enter(0, loss._row_values(model(current)).mean(-1))
+    account.enter(0, loss._row_values(model(current)).mean(-1))
     for t, index in enumerate(batches, start=1):
         part, rows = loss.select(index), model.select(index)
         targets, pull = rows.linearize(current)
@@ -108,14 +100,15 @@ def parameter_sgd(
             move = moves[names[0]]
         else:
             move = torch.stack([moves[name][i] for i, name in enumerate(names)])
-            searched = torch.tensor([name == "line-search" for name in names], device=step.device)
-            tries = tries * searched.reshape(-1, *(1,) * (tries.ndim - 1))
+            tries = torch.stack(
+                [tries[i] * (name == "line-search") for i, name in enumerate(names)]
+            )
         current = current - move
         free = torch.zeros_like(step)
-        book.spend(step, InnerLoop(current, free + 1, free), tries)
+        account.spend(step, InnerLoop(current, free + 1, free), tries)
         if t % every == 0 or t == len(batches):
-            book.enter(t, loss._row_values(model(current)).mean(-1))
-    return book.close(current)
+            account.enter(t, loss._row_values(model(current)).mean(-1))
+    return account.close(current)
 
 
 def _search(
