@@ -226,7 +226,9 @@ class Account:
     def close(self, parameters: Tensor) -> TargetRecord:
         """The record of all entries."""
         return TargetRecord(
-            rounds=torch.tensor(self.rounds, device=self.like.device),
+            rounds=torch.stack(
+                [self.like.new_full((), number, dtype=torch.int64) for number in self.rounds]
+            ),
             parameters=parameters,
             step_sizes=torch.stack(self.steps),
             **{name: torch.stack(entry) for name, entry in self.entries.items()},
