@@ -71,38 +71,34 @@ def parameter_sgd(
     known = ("constant", "sqrt", "exponential")
     steps = StepSchedule(schedule, known, run.batch, run.step, batches.shape[0])
     account, current = Account(run.batch, run.parameters), run.parameters
-    mean = torch.zeros_like(current)
-    square, energy = torch.zeros_like(current), current.new_zeros(run.batch)
+    first, second = torch.zeros_like(current), torch.zeros_like(current)
+    energy = current.new_zeros(run.batch)
     account.enter(0, loss._row_values(model(current)).mean(-1))
     for t, index in enumerate(batches, start=1):
         part, rows = loss.select(index), model.select(index)
         targets, pull = rows.linearize(current)
         cotangent = part._gradient(targets)
         gradient = pull(cotangent)
-        step, _ = steps.next(part, targets, cotangent)
-        tries = torch.zeros_like(step)
-        moves = {}
-        for name in set(names):
-            if name == "adam":
-                mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
-                square = BETAS[1] * square + (1 - BETAS[1]) * gradient.square()
-                scale = (square / (1 - BETAS[1] ** t)).sqrt() + EPSILON
-                moves[name] = over_parameters(step, model) * mean / (1 - BETAS[0] ** t) / scale
-                continue
-            length = step
-            if name == "adagrad":
-                energy = energy + squared_norm(gradient, model)
-                length = step / torch.where(energy > 0, energy, 1.0).sqrt()
-            elif name == "line-search":
-                length, tries = _search(part, rows, current, targets, gradient, step)
-            moves[name] = over_parameters(length, model) * gradient
+        step, tries = steps.next(part, targets, cotangent)
+        if "adam" in names:
+            first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+            second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
+        if "adagrad" in names:
+            energy = energy + squared_norm(gradient, model)
+        moves = {"sgd": over_parameters(step, model) * gradient}
+        if "adam" in names:
+            scale = (second / (1 - BETAS[1] ** t)).sqrt() + EPSILON
+            moves["adam"] = over_parameters(step / (1 - BETAS[0] ** t), model) * first / scale
+        if "adagrad" in names:
+            length = step / torch.where(energy > 0, energy, 1.0).sqrt()
+            moves["adagrad"] = over_parameters(length, model) * gradient
+        if "line-search" in names:
+            length, tries = _search(part, rows, current, targets, gradient, step, names)
+            moves["line-search"] = over_parameters(length, model) * gradient
         if len(names) == 1:
             move = moves[names[0]]
         else:
             move = torch.stack([moves[name][i] for i, name in enumerate(names)])
-            tries = torch.stack(
-                [tries[i] * (name == "line-search") for i, name in enumerate(names)]
-            )
         current = current - move
         free = torch.zeros_like(step)
         account.spend(step, InnerLoop(current, free + 1, free), tries)
@@ -118,11 +114,18 @@ def _search(
     targets: Tensor,
     gradient: Tensor,
     step: Tensor,
+    names: tuple[str, ...],
 ) -> tuple[Tensor, Tensor]:
-    """Armijo's rule on the batch's own loss; where no try is accepted, the last one is tiny."""
+    """Armijo's rule on the loss of the batch, for those that search.
+
+    A search that finds nothing ends at its smallest step.
+    """
     base = loss._row_values(targets).mean(-1)
     promised = squared_norm(gradient, model)
     searching = torch.ones_like(step, dtype=torch.bool)
+    if len(names) > 1:
+        mine = [searching[i] & (name == "line-search") for i, name in enumerate(names)]
+        searching = torch.stack(mine)
     tries = torch.zeros_like(step)
     for _ in range(TRIES):
         candidate = parameters - over_parameters(step, model) * gradient
