@@ -139,7 +139,8 @@ class Ball(Domain):
 
     def _project(self, x: Tensor) -> Tensor:
         # Both branches stay finite everywhere, so that gradients do, too.
-        info, limit = torch.finfo(x.dtype), self.radius**2
+        # A product that is too large is infinite, where a power would raise.
+        info, limit = torch.finfo(x.dtype), self.radius * self.radius
         if values_known(x) and info.tiny / info.eps < limit < info.max:
             squared = (x * x).sum(-1, keepdim=True)
             # What underflows is far inside; where a square overflows, the other way is exact.
