@@ -191,6 +191,10 @@ class StochasticallyExtendedAdversary:
         Args:
             comparator: the point ``u``, of a shape that broadcasts with ``(..., d)``.
             rounds: how many rounds ``T`` count, from the first.
+
+        Raises:
+            TypeError: ``rounds`` is no whole number.
+            ValueError: ``rounds`` is below 1 or above the rounds of the environment.
         """
         total = self._total(rounds, noisy=True)
         return self._at(comparator, total / rounds)[0] * rounds
@@ -212,9 +216,10 @@ class StochasticallyExtendedAdversary:
             The minimisers, shape ``(..., d)``.
 
         Raises:
-            TypeError: a domain that is not known here.
+            TypeError: a domain that is not known here, or ``rounds`` is no whole number.
+            ValueError: ``rounds`` is below 1 or above the rounds of the environment.
         """
-        rounds = self.rounds if rounds is None else require_count("rounds", rounds)
+        rounds = self.rounds if rounds is None else rounds
         slope = self._total(rounds, noisy=hindsight) / rounds
         if self.smoothness == 0:
             return domain.minimize_linear(slope)
@@ -240,6 +245,8 @@ class StochasticallyExtendedAdversary:
         return mean + self.noise_scale[..., None] * self.noise[round_ - 1]
 
     def _total(self, rounds: int, *, noisy: bool) -> Tensor:
+        if require_count("rounds", rounds) > self.rounds:
+            raise ValueError(f"rounds: expected at most {self.rounds}, got {rounds}")
         total = rounds * self.offset + self.drift_scale[..., None] * self.moves[:rounds].sum(0)
         if noisy and self.noise is not None:
             total = total + self.noise_scale[..., None] * self.noise[:rounds].sum(0)
@@ -247,7 +254,9 @@ class StochasticallyExtendedAdversary:
 
     def _at(self, point: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         if self.smoothness == 0:
-            return (point * slope).sum(-1), slope.expand(point.shape)
+            if slope.shape != point.shape:
+                slope = slope.expand(torch.broadcast_shapes(slope.shape, point.shape))
+            return (point * slope).sum(-1), slope
         bent = self.curvature * point
         return (point * (bent / 2 + slope)).sum(-1), bent + slope
 

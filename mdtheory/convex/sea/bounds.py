@@ -225,7 +225,8 @@ def regret_bound(
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: an unknown regime, or a number that is missing or negative.
+        ValueError: an unknown regime, a number that is missing or negative, or a ``curvature``,
+            ``gamma``, ``dimension`` or ``pool`` that is 0.
 
     Source:
         The rates: Sachs et al. (2022); Chen, Tu, Zhao and Zhang (2024). The constants: this book.
@@ -249,7 +250,7 @@ def regret_bound(
         fixed = diam / 2 * root + 2.5 * diam * bound
         return fixed + chance + 25 * diam**3 * smooth**2 / root
     if regime == "strongly convex":
-        lam = _required("curvature", curvature, regime, like)
+        lam = _required("curvature", curvature, regime, like, strict=True)
         most = 2 * _required("largest_variance", largest_variance, regime, like) + _required(
             "largest_variation", largest_variation, regime, like
         )
@@ -257,12 +258,12 @@ def regret_bound(
         condition = 8 * smooth**2 * diam**2 / lam * (2 + 8 * smooth / lam).log()
         return 2 * bound**2 / lam + drawn + condition
     if regime == "exp-concave":
-        beta = _required("gamma", gamma, regime, like)
-        scale = 8 * _required("dimension", dimension, regime, like) / beta
+        beta = _required("gamma", gamma, regime, like, strict=True)
+        scale = 8 * _required("dimension", dimension, regime, like, strict=True) / beta
         grown = (energy / scale).log1p() + (16 * smooth**2).clamp(min=1).log()
         return diam**2 / 2 * (1 + beta * bound**2) + scale * grown
     if regime == "dynamic":
-        experts = _required("pool", pool, regime, like).log()
+        experts = _required("pool", pool, regime, like, strict=True).log()
         reach = diam**2 + 2 * diam * _required("path_length", path_length, regime, like)
         meta = diam * bound * experts.sqrt() + 7.5 * smooth * diam**2 * experts
         meta = meta + 1.5 * diam * (energy * experts).sqrt()
@@ -279,7 +280,12 @@ def _at_least_zero(name: str, value: Value, like: Tensor) -> Tensor:
     return value
 
 
-def _required(name: str, value: Value | None, regime: str, like: Tensor) -> Tensor:
+def _required(
+    name: str, value: Value | None, regime: str, like: Tensor, *, strict: bool = False
+) -> Tensor:
     if value is None:
         raise ValueError(f"{name}: expected a number for the {regime} regime, got None")
-    return _at_least_zero(name, value, like)
+    number = _at_least_zero(name, value, like)
+    if strict:
+        require_values(name, number, number > 0, "values above 0")
+    return number

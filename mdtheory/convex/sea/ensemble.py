@@ -63,13 +63,18 @@ def step_size_pool(
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: a number that is not above 0.
+        ValueError: a number that is not above 0, or out of proportion with the others.
     """
     largest = 1 / (8 * require_number("smoothness", smoothness, 0.0, strict=True))
     smallest = require_number("diameter", diameter, 0.0, strict=True) / (
         require_number("gradient_bound", gradient_bound, 0.0, strict=True)
         * math.sqrt(50 * require_count("rounds", rounds))
     )
+    if not 0 < smallest < math.inf or not 0 < largest / smallest < math.inf:
+        raise ValueError(
+            f"smoothness: expected numbers whose step sizes are finite and above 0, got a pool "
+            f"from {largest!r} to {smallest!r}"
+        )
     count = 1 + max(0, math.ceil(math.log2(largest / smallest)))
     return [largest / 2**k for k in range(count)]
 

@@ -355,9 +355,9 @@ class Run:
         sums = self.loss + self.linear_loss + self.variation
         require_values("environment", sums, sums.isfinite(), "finite losses and gradients")
         if self.limit is not None:
-            slack = 1 + 1e3 * torch.finfo(sums.dtype).eps
-            fits = self.longest <= (slack * self.limit) ** 2
-            require_values("gradient_bound", self.longest, fits, "a bound on every gradient")
+            slack, longest = 1 + 1e3 * torch.finfo(sums.dtype).eps, self.longest.sqrt()
+            fits = longest <= slack * self.limit
+            require_values("gradient_bound", longest, fits, "a bound on every gradient")
         kept: list[Tensor | None] = [None, None, None]
         if self.keep:
             kept = [torch.stack(rounds) for rounds in zip(*self.kept, strict=True)]
