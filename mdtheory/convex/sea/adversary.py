@@ -92,7 +92,7 @@ class StochasticallyExtendedAdversary:
                 )
         self.noise, self.variance = noise, variance
         self._curvatures = _curvatures(curvature, self.dimension)
-        self.curvature = moves.new_tensor(self._curvatures)
+        self.curvature = torch.stack([number_like(value, moves) for value in self._curvatures])
         if offset is not None:
             require_same_kind("offset", require_tensor("offset", offset), "moves", moves)
             require_finite("offset", offset)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mdtheory.checks import require_count, require_number
 from mdtheory.convex.mirror_maps import Domain, dual_step_unchecked
 from mdtheory.convex.online_learning import Environment
+from mdtheory.convex.online_learning.learners import number_like
 from mdtheory.convex.sea.optimistic import Run, SeaRecord
 
 
@@ -143,7 +144,8 @@ def two_layer_ensemble(
         offset = (diameter * gradient_bound) ** 2 + 9 * smoothness**2 * diameter**4 * log_count
     spent = initial.new_full(run.batch, require_number("offset", offset, 0.0, strict=True))
 
-    sizes = initial.new_tensor(pool).reshape(-1, *(1,) * initial.ndim)
+    all_sizes = torch.stack([number_like(value, initial) for value in pool])
+    sizes = all_sizes.reshape(-1, *(1,) * initial.ndim)
     anchor = initial.expand(len(pool), *initial.shape)
     hint, before = torch.zeros_like(initial), None
     total = anchor.new_zeros(anchor.shape[:-1])
@@ -176,7 +178,7 @@ def two_layer_ensemble(
     )
     return EnsembleRecord(
         run.record(),
-        initial.new_tensor(pool),
+        all_sizes,
         lam,
         all_weights,
         bases,
