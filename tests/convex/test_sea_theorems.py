@@ -27,7 +27,7 @@ from mdtheory.convex.sea import (
 from mdtheory.runs import check_bound, check_identity
 
 F64 = torch.float64
-SEEDS, MANY, D, T = 24, 200, 3, 100
+SEEDS, MANY, D, T = 24, 200, 3, 80
 BALL, DIAMETER = Ball(1.0), 2.0
 CURVES = {"linear": 0.0, "curved": [0.2, 0.6, 1.0]}
 LAMBDA = 0.2
