@@ -205,6 +205,8 @@ class StochasticallyExtendedAdversary:
         r"""The fixed point of a domain with the smallest expected loss, :math:`\sum_t F_t(u)`.
 
         It does not depend on the noise, as a bound on the *expected* regret asks of a comparator.
+        In random order the moves are drawn, too: there ``hindsight`` gives the comparator that is
+        fixed, since the sum of all losses does not depend on the order.
 
         Args:
             domain: where the comparator may lie: a ``Ball``, a ``Box``, or any other where the
