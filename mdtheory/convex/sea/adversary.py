@@ -129,11 +129,14 @@ class StochasticallyExtendedAdversary:
         return self._at(decision, self._slope(round_))
 
     def expected(self, round_: int, decision: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected loss :math:`F_t(x)`, shape ``(...)``, and its gradient, shape ``(..., d)``.
+        """The expected loss of a round and its gradient.
 
         Args:
             round_: the round ``t``, from 1.
             decision: the point ``x``, shape ``(..., d)``.
+
+        Returns:
+            :math:`F_t(x)`, shape ``(...)``, and its gradient, shape ``(..., d)``.
         """
         return self._at(decision, self._mean(round_))
 
@@ -186,11 +189,14 @@ class StochasticallyExtendedAdversary:
         return (self.smoothness * radius + largest).expand(self.batch)
 
     def loss_at(self, comparator: Tensor, rounds: int) -> Tensor:
-        r"""Loss of a fixed point, :math:`\sum_{t\le T} f_t(u)`, shape ``(...)``.
+        r"""Loss of a fixed point over the first rounds.
 
         Args:
             comparator: the point ``u``, of a shape that broadcasts with ``(..., d)``.
             rounds: how many rounds ``T`` count, from the first.
+
+        Returns:
+            :math:`\sum_{t\le T} f_t(u)`, shape ``(...)``.
 
         Raises:
             TypeError: ``rounds`` is no whole number.

@@ -302,7 +302,16 @@ class Run:
         return require_number(name, value, 0.0, strict=True)
 
     def per_play(self, name: str, value: float | Tensor, *, strict: bool = False) -> Tensor:
-        """A number, at least (or above) 0, for each play: a shape that broadcasts to the batch."""
+        """A number, at least 0, for each play.
+
+        Args:
+            name: the argument's name, for the message.
+            value: a number, or a tensor that broadcasts to the batch.
+            strict: ask for numbers above 0.
+
+        Returns:
+            The tensor, of a shape that broadcasts to the batch.
+        """
         if not isinstance(value, Tensor):
             return number_like(require_number(name, value, 0.0, strict=strict), self.initial)
         require_same_kind(name, value, "initial", self.initial)
@@ -320,14 +329,31 @@ class Run:
         return value
 
     def limit_gradients(self, bound: float | Tensor | None, regime: str) -> Tensor:
-        """The bound G on the gradients, which the record will check."""
+        """The bound on the gradients, which the record will check.
+
+        Args:
+            bound: :math:`G`, a number or a tensor that broadcasts to the batch.
+            regime: what needs it, for the message.
+
+        Returns:
+            The tensor, of a shape that broadcasts to the batch.
+        """
         if bound is None:
             raise ValueError(f"gradient_bound: expected a number in the {regime} regime, got None")
         self.limit = self.per_play("gradient_bound", bound)
         return self.limit
 
     def suffer(self, decision: Tensor, hint: Tensor, step: Tensor) -> Tensor:
-        """Play the decision: add the round to all sums; the gradient."""
+        r"""Play the decision, and add the round to all sums.
+
+        Args:
+            decision: :math:`x_t`, shape ``(..., d)``.
+            hint: :math:`m_t`, shape ``(..., d)``.
+            step: :math:`\eta_t`, a shape that broadcasts to the batch.
+
+        Returns:
+            The gradient :math:`g_t`, shape ``(..., d)``.
+        """
         self.round += 1
         loss, gradient = self.environment(self.round, decision)
         if self.round == 1:

@@ -287,7 +287,7 @@ def slow_shift(
     speed: float = 0.01,
     curvature: Curvature = 0.0,
 ) -> StochasticallyExtendedAdversary:
-    r"""A slope that walks to and fro on a line of length 1: :math:`\Sigma_t\le v`.
+    r"""A slope that walks back and forth on a line of length 1: :math:`\Sigma_t\le v`.
 
     Args:
         rounds: ``T``.
