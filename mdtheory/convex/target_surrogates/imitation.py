@@ -1,0 +1,358 @@
+"""Imitation of an expert in an environment: the states are dear, steps of the model are cheap.
+
+The learner acts, the expert says what it would have done in the states that the learner saw
+(data set aggregation without the aggregation), and the learner moves towards that. Each round
+needs new steps of the environment for its gradient; the inner steps of the target-based method
+need none. Section 'Imitating an expert' of the chapter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, require_extra, require_number
+from mdtheory.convex.mirror_maps import MirrorMap
+from mdtheory.convex.target_surrogates.algorithms import target_step
+from mdtheory.convex.target_surrogates.baselines import BETAS, EPSILON
+from mdtheory.convex.target_surrogates.inner import Armijo, over_parameters, squared_norm
+from mdtheory.convex.target_surrogates.losses import SoftmaxLoss
+from mdtheory.convex.target_surrogates.models import LinearModel, Model, TorchModel
+from mdtheory.convex.target_surrogates.surrogates import Coordinates, positive_tensor
+
+Imitator = Literal["sso", "sgd", "adam", "adagrad"]
+IMITATORS: tuple[Imitator, ...] = get_args(Imitator)
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment of gymnasium with finitely many actions, and an expert for it.
+
+    Args:
+        environment: its name there.
+        observed: numbers in an observation.
+        actions: number of actions.
+        expert: takes observations ``(..., observed)``, returns actions ``(...)``, int64.
+        torques: what action 0, 1, ... is in the environment, if it is not its number.
+    """
+
+    environment: str
+    observed: int
+    actions: int
+    expert: Callable[[Tensor], Tensor]
+    torques: tuple[float, ...] | None = None
+
+
+class ImitationRecord(NamedTuple):
+    """What imitation left behind; the configurations are ``(..., seeds)``.
+
+    Attributes:
+        interactions: steps of the environment before each evaluation, int64, shape ``(K,)``.
+        returns: mean return of the greedy policy then, shape ``(K, ..., seeds)``.
+        losses: cross-entropy of each round's states before its step, ``(rounds, ..., seeds)``.
+        parameters: the last parameters.
+        products: products with the transposed Jacobian, shape ``(..., seeds)``.
+    """
+
+    interactions: Tensor
+    returns: Tensor
+    losses: Tensor
+    parameters: Tensor
+    products: Tensor
+
+
+def balance_pole(observation: Tensor) -> Tensor:
+    """Expert of ``CARTPOLE``: pushes to the side that a linear feedback of the state names."""
+    place, speed, angle, turn = observation.unbind(-1)
+    return (0.2 * place + 0.6 * speed + 6.0 * angle + 1.2 * turn > 0).long()
+
+
+def swing_up(observation: Tensor) -> Tensor:
+    """Expert of ``PENDULUM``: pumps energy until the pendulum is near the top, and holds it there.
+
+    Of its torque the nearest action is taken.
+    """
+    cosine, sine, turn = observation.unbind(-1)
+    missing = 15 * (1 - cosine) - turn.square() / 2
+    pump = missing * torch.where(turn >= 0, 1.0, -1.0)
+    hold = -12 * sine - 3 * turn
+    torque = torch.where(cosine > 0.9, hold, pump).clamp(-2, 2)
+    return (torque + 2).round().long()
+
+
+CARTPOLE = Task("CartPole-v1", 4, 2, balance_pole)
+PENDULUM = Task("Pendulum-v1", 3, 5, swing_up, (-2.0, -1.0, 0.0, 1.0, 2.0))
+
+
+def imitate(
+    task: Task,
+    step_size: float | Tensor,
+    rounds: int,
+    generator: torch.Generator,
+    *,
+    method: Imitator = "sso",
+    inner_steps: float | Tensor = 10,
+    inner_step: float | Tensor | Armijo | None = None,
+    hidden: int = 0,
+    rows: int = 200,
+    expert_share: float = 0.0,
+    seeds: int = 5,
+    episodes: int = 5,
+    every: int = 1,
+    mirror_map: MirrorMap | None = None,
+    coordinates: Coordinates = "primal",
+) -> ImitationRecord:
+    r"""Imitate an expert, all configurations at once.
+
+    A round resets the environment, lets the policy act until ``rows`` states have been seen,
+    labels them by the expert, takes the gradient of the cross-entropy in the logits there, and
+    makes one step of the method. The policy draws its actions from the softmax of its logits; it
+    is evaluated greedily, on starts that are the same each time and are not counted.
+
+    Args:
+        task: environment and expert.
+        step_size: :math:`\eta > 0`, a number or a tensor ``(...)`` of configurations; seeds are
+            one more axis, the last.
+        rounds: T.
+        generator: source of randomness of the policy and of the environments.
+        method: of :data:`IMITATORS`.
+        inner_steps: :math:`m` for ``"sso"``, as in :func:`target_step`; broadcasts with
+            ``step_size``.
+        inner_step: for ``"sso"``, as in :func:`target_step`; by default a line search for a
+            network.
+        hidden: units of the policy's hidden layer; 0 is a linear policy.
+        rows: states of a round, for each configuration.
+        expert_share: probability with which the expert acts in a step: 0 is the learner's own
+            policy, 1 is behaviour cloning.
+        seeds: independent runs of each configuration.
+        episodes: episodes of an evaluation.
+        every: rounds between two evaluations; the last round always has one.
+        mirror_map: for ``"sso"``, as in :func:`target_step`.
+        coordinates: for ``"sso"``, as in :func:`target_step`.
+
+    Returns:
+        The record.
+
+    Raises:
+        ImportError: gymnasium is not installed.
+        TypeError: an argument of a wrong type.
+        ValueError: a wrong shape, an unknown method or a number out of range.
+
+    Source:
+        Lavington, Vaswani, Babanezhad, Schmidt and Le Roux (2023), section 5; Ross, Gordon and
+        Bagnell (2011).
+    """
+    gymnasium = require_extra("gymnasium", "notebooks")
+    if method not in IMITATORS:
+        raise ValueError(f"method: expected one of {IMITATORS}, got {method!r}")
+    if require_number("expert_share", expert_share, 0.0) > 1:
+        raise ValueError(f"expert_share: expected a number in [0, 1], got {expert_share!r}")
+    for name, count in {
+        "rounds": rounds, "rows": rows, "seeds": seeds, "episodes": episodes, "every": every,
+    }.items():  # fmt: skip
+        require_count(name, count)
+    if hidden != 0:
+        require_count("hidden", hidden)
+    like = torch.zeros((), dtype=torch.float64, device=generator.device)
+    if isinstance(step_size, Tensor):
+        like = step_size.new_zeros(())
+    step = positive_tensor("step_size", step_size, like)[..., None]
+    number = inner_steps
+    if isinstance(inner_steps, Tensor):
+        number = inner_steps[..., None]
+    shape = number.shape if isinstance(number, Tensor) else ()
+    batch = torch.broadcast_shapes(step.shape, shape, (seeds,))
+    policy = _Policy(task.observed + 1, hidden, task.actions)
+    current = policy.start(batch, generator, like)
+    model = policy.model(current.new_zeros(*batch, 1, task.observed + 1))
+    first, second = torch.zeros_like(current), torch.zeros_like(current)
+    energy, products = current.new_zeros(batch), current.new_zeros(batch)
+    marks, returns, losses = [0], [], []
+    world = gymnasium.make_vec(task.environment, num_envs=math.prod(batch))
+    stage = gymnasium.make_vec(task.environment, num_envs=math.prod(batch) * episodes)
+    seed, start = (int(torch.randint(2**31, (), generator=generator)) for _ in range(2))
+    returns.append(evaluate(task, policy.model, current, stage, start))
+    for t in range(1, rounds + 1):
+        seen = collect(
+            task, policy.model, current, world, rows, generator,
+            expert_share=expert_share, seed=seed if t == 1 else None,
+        )  # fmt: skip
+        model = policy.model(_features(seen))
+        advice = torch.nn.functional.one_hot(task.expert(seen), task.actions).to(current.dtype)
+        loss = SoftmaxLoss(advice)
+        targets, pull = model.linearize(current)
+        losses.append(loss._row_values(targets).mean(-1))
+        if method == "sso":
+            rule = Armijo() if hidden and inner_step is None else inner_step
+            end = target_step(
+                loss, model, current, step, number,
+                inner_step=rule, mirror_map=mirror_map, coordinates=coordinates,
+            )  # fmt: skip
+            current, products = end.parameters, products + end.products
+        else:
+            gradient = pull(loss._gradient(targets))
+            products = products + 1
+            length, move = step, gradient
+            if method == "adam":
+                first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+                second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
+                scale = (second / (1 - BETAS[1] ** t)).sqrt() + EPSILON
+                length, move = step / (1 - BETAS[0] ** t), first / scale
+            elif method == "adagrad":
+                energy = energy + squared_norm(gradient, model)
+                length = step / torch.where(energy > 0, energy, 1.0).sqrt()
+            current = current - over_parameters(length, model) * move
+        if t % every == 0 or t == rounds:
+            marks.append(t * rows)
+            returns.append(evaluate(task, policy.model, current, stage, start))
+    world.close()
+    stage.close()
+    return ImitationRecord(
+        torch.stack([like.new_full((), mark, dtype=torch.int64) for mark in marks]),
+        torch.stack(returns),
+        torch.stack(losses),
+        current,
+        products,
+    )
+
+
+def collect(
+    task: Task,
+    policy: Callable[[Tensor], Model],
+    parameters: Tensor,
+    world: Any,
+    rows: int,
+    generator: torch.Generator,
+    *,
+    expert_share: float = 0.0,
+    seed: int | None = None,
+) -> Tensor:
+    """States that the policy sees, from a reset on.
+
+    A vector environment of gymnasium resets an environment in the step after the last one of an
+    episode, and ignores the action of that step: such steps are left out. Each configuration has
+    one environment and ends with its last row; what it does while the others are not yet done is
+    thrown away.
+
+    Args:
+        task: environment and expert.
+        policy: takes features ``(..., n, e)``, returns the model with these inputs.
+        parameters: of the policy, with the leading axes of all configurations.
+        world: the vector environment, as many as there are configurations.
+        rows: states of each configuration.
+        generator: source of the actions.
+        expert_share: probability with which the expert acts in a step.
+        seed: of the reset; without one, the environment's randomness goes on.
+
+    Returns:
+        Observations, shape ``(..., rows, observed)``.
+    """
+    batch = _leading(parameters, policy, task)
+    observation, _ = world.reset(seed=seed)
+    over = parameters.new_zeros(batch, dtype=torch.bool)
+    count = torch.zeros_like(over, dtype=torch.int64)
+    kept, valid = [], []
+    while bool((count < rows).any()):
+        state = _state(observation, batch, parameters)
+        kept.append(state)
+        valid.append(~over)
+        count = count + ~over
+        chance = policy(_features(state)[..., None, :])(parameters)[..., 0, :].softmax(-1)
+        dice = torch.rand(batch, generator=generator, device=generator.device).to(chance)
+        action = (chance.cumsum(-1)[..., :-1] < dice[..., None]).sum(-1)
+        if expert_share > 0:
+            guided = torch.rand(batch, generator=generator, device=generator.device) < expert_share
+            action = torch.where(guided, task.expert(state), action)
+        observation, _, ended, stopped, _ = world.step(_orders(task, action))
+        over = torch.from_numpy(ended | stopped).to(over.device).reshape(batch)
+    states, good = torch.stack(kept, -2), torch.stack(valid, -1)
+    # A stable sort keeps the order of time among the states that count.
+    first = torch.sort(good.long(), dim=-1, descending=True, stable=True).indices[..., :rows]
+    return states.take_along_dim(first[..., None], -2)
+
+
+def evaluate(
+    task: Task,
+    policy: Callable[[Tensor], Model],
+    parameters: Tensor,
+    stage: Any,
+    seed: int,
+) -> Tensor:
+    """Mean return of the greedy policy over one episode in each environment.
+
+    Args:
+        task: the environment.
+        policy: as in :func:`collect`.
+        parameters: of the policy, with the leading axes of all configurations.
+        stage: the vector environment, a multiple of the number of configurations.
+        seed: of the reset.
+
+    Returns:
+        Mean returns, shape ``(...)``.
+    """
+    batch = _leading(parameters, policy, task)
+    wide = (*batch, stage.num_envs // math.prod(batch))
+    observation, _ = stage.reset(seed=seed)
+    total = parameters.new_zeros(wide)
+    running = torch.ones_like(total, dtype=torch.bool)
+    while bool(running.any()):
+        logits = policy(_features(_state(observation, wide, parameters)))(parameters)
+        observation, reward, ended, stopped, _ = stage.step(_orders(task, logits.argmax(-1)))
+        total = total + running * torch.from_numpy(reward).to(total).reshape(wide)
+        running = running & ~torch.from_numpy(ended | stopped).to(running.device).reshape(wide)
+    return total.mean(-1)
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """Logits of the actions, linear or with one hidden layer."""
+
+    inputs: int
+    hidden: int
+    outputs: int
+
+    def model(self, features: Tensor) -> Model:
+        return TorchModel(self._network, features) if self.hidden else LinearModel(features)
+
+    def start(self, batch: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+        """Logits 0; the weights into the hidden layer are drawn."""
+        if not self.hidden:
+            return like.new_zeros(*batch, self.inputs, self.outputs)
+        shape = (*batch, self.inputs * self.hidden)
+        drawn = torch.randn(shape, generator=generator, device=generator.device).to(like)
+        last = like.new_zeros(*batch, (self.hidden + 1) * self.outputs)
+        return torch.cat([drawn, last], -1)
+
+    def _network(self, parameters: Tensor, inputs: Tensor) -> Tensor:
+        cut = self.inputs * self.hidden
+        into = parameters[..., :cut].unflatten(-1, (self.inputs, self.hidden))
+        out = parameters[..., cut:].unflatten(-1, (self.hidden + 1, self.outputs))
+        return (inputs @ into).tanh() @ out[..., 1:, :] + out[..., :1, :]
+
+
+def _features(observation: Tensor) -> Tensor:
+    """Observations and a 1."""
+    return torch.cat([observation, torch.ones_like(observation[..., :1])], -1)
+
+
+def _leading(parameters: Tensor, policy: Callable[[Tensor], Model], task: Task) -> tuple[int, ...]:
+    """Shape of the configurations."""
+    dims = policy(parameters.new_zeros(1, task.observed + 1)).parameter_dims
+    return tuple(parameters.shape[: parameters.ndim - dims])
+
+
+def _state(observation: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.from_numpy(observation).to(like).reshape(*shape, -1)
+
+
+def _orders(task: Task, action: Tensor) -> Any:
+    """Actions as the environment wants them."""
+    flat = action.flatten().cpu()
+    if task.torques is None:
+        return flat.numpy()
+    return torch.tensor(task.torques, dtype=torch.float32)[flat][:, None].numpy()
