@@ -1,0 +1,218 @@
+"""Imitation: experts, the steps that count, and each method against a second computation."""
+
+import math
+import sys
+
+import pytest
+import torch
+
+from mdtheory.convex.mirror_maps import Entropy
+from mdtheory.convex.target_surrogates import LinearModel, SoftmaxLoss
+from mdtheory.convex.target_surrogates.imitation import (
+    CARTPOLE,
+    IMITATORS,
+    PENDULUM,
+    collect,
+    evaluate,
+    imitate,
+)
+
+gymnasium = pytest.importorskip("gymnasium")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def short(method="sso", step=1.0, rounds=3, **more):
+    options = {"rows": 20, "seeds": 2, "episodes": 2} | more
+    return imitate(CARTPOLE, step, rounds, generator(), method=method, **options)
+
+
+class Expert(LinearModel):
+    """The linear feedback of ``balance_pole`` as a policy."""
+
+    def __call__(self, parameters):
+        chosen = CARTPOLE.expert(self.features[..., :-1])
+        return 100 * torch.nn.functional.one_hot(chosen, 2).to(parameters) + 0 * parameters.sum()
+
+
+def test_the_expert_of_cartpole_never_falls():
+    stage = gymnasium.make_vec("CartPole-v1", num_envs=20)
+    parameters = torch.zeros(1, 5, 2, dtype=torch.float64)
+    assert evaluate(CARTPOLE, Expert, parameters, stage, 3).item() == 500
+
+
+def test_the_expert_of_the_pendulum_swings_it_up():
+    environment = gymnasium.make_vec("Pendulum-v1", num_envs=20)
+    observation, _ = environment.reset(seed=1)
+    for _ in range(199):
+        action = PENDULUM.expert(torch.from_numpy(observation))
+        assert action.min() >= 0
+        assert action.max() <= 4
+        torque = torch.tensor(PENDULUM.torques)[action][:, None].numpy()
+        observation, *_ = environment.step(torque)
+    assert (observation[:, 0] > 0.95).all()
+
+
+class Counter:
+    """A world whose observation counts steps, with episodes of three steps and one to reset."""
+
+    num_envs = 2
+
+    def reset(self, seed=None):
+        self.clock, self.actions = 0, []
+        return self.observe(), {}
+
+    def observe(self):
+        return torch.tensor([[self.clock, env, 0.0, 0.0] for env in range(2)]).float().numpy()
+
+    def step(self, actions):
+        self.actions.append(actions.copy())
+        self.clock += 1
+        ended = torch.tensor([self.clock % 4 == 3, False]).numpy()
+        return self.observe(), None, ended, ended & False, {}
+
+
+def test_collect_leaves_out_the_steps_that_only_reset():
+    world = Counter()
+    seen = collect(
+        CARTPOLE, LinearModel, torch.zeros(2, 5, 2, dtype=torch.float64), world, 7, generator()
+    )
+    assert seen.shape == (2, 7, 4)
+    assert seen[0, :, 0].tolist() == [0, 1, 2, 4, 5, 6, 8]
+    assert seen[1, :, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert (seen[0, :, 1] == 0).all()
+    assert (seen[1, :, 1] == 1).all()
+
+
+def test_the_expert_acts_as_often_as_it_should():
+    class Wide(Counter):
+        num_envs = 400
+
+        def observe(self):
+            return (torch.ones(400, 4) * torch.tensor([1.0, 1, 1, 1])).numpy()
+
+        def step(self, actions):
+            self.actions.append(torch.from_numpy(actions.copy()))
+            done = torch.zeros(400, dtype=torch.bool).numpy()
+            return self.observe(), None, done, done, {}
+
+    # The policy always takes 0 and the expert 1.
+    parameters = torch.zeros(400, 5, 2, dtype=torch.float64)
+    parameters[:, -1, 0] = 1e3
+    for share in (0.0, 0.25, 1.0):
+        world = Wide()
+        collect(CARTPOLE, LinearModel, parameters, world, 20, generator(), expert_share=share)
+        found = torch.stack(world.actions).double().mean().item()
+        assert found == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 8000))
+
+
+def test_evaluate_counts_the_first_episode_alone():
+    class Paid(Counter):
+        def step(self, actions):
+            observation, _, ended, stopped, _ = super().step(actions)
+            stopped = torch.tensor([False, self.clock == 10]).numpy()
+            return observation, torch.tensor([1.0, 2.0]).numpy(), ended, stopped, {}
+
+    parameters = torch.zeros(1, 5, 2, dtype=torch.float64)
+    assert evaluate(CARTPOLE, LinearModel, parameters, Paid(), 0).item() == (3 + 20) / 2
+
+
+@pytest.mark.parametrize("method", IMITATORS)
+@pytest.mark.parametrize("hidden", [0, 3])
+def test_every_method_keeps_its_account(method, hidden):
+    record = short(method, torch.tensor([0.5, 1.0]), hidden=hidden, every=2, inner_steps=4)
+    assert record.interactions.tolist() == [0, 40, 60]
+    assert record.returns.shape == (3, 2, 2)
+    assert record.losses.shape == (3, 2, 2)
+    assert record.losses[0].flatten().tolist() == pytest.approx([math.log(2)] * 4)
+    expected = 12 if method == "sso" else 3
+    assert record.products.tolist() == [[expected] * 2] * 2
+    # The dtype of the step sizes is kept.
+    assert record.parameters.dtype == torch.float32
+    assert (record.returns >= 1).all()
+
+
+def test_one_inner_step_is_a_gradient_step():
+    ours = short("sso", 0.8, inner_steps=1, inner_step=0.5)
+    plain = short("sgd", 0.4)
+    torch.testing.assert_close(ours.parameters, plain.parameters)
+    other = short("sso", 0.8, inner_steps=2, inner_step=0.5)
+    assert not torch.allclose(other.parameters, plain.parameters)
+
+
+def test_first_steps_of_adam_and_adagrad():
+    for method, size in (("adam", None), ("adagrad", 0.3)):
+        end = short(method, 0.3, rounds=1).parameters
+        plain = short("sgd", 1.0, rounds=1).parameters
+        if size is None:
+            # Each coordinate moves by the step size, whatever its gradient.
+            torch.testing.assert_close(end, 0.3 * plain.sign(), rtol=1e-4, atol=1e-4)
+        else:
+            length = plain.square().sum((-1, -2), keepdim=True).sqrt()
+            torch.testing.assert_close(end, size * plain / length)
+
+
+def test_many_numbers_of_inner_steps_in_one_program():
+    steps = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    counts = torch.tensor([1.0, 5.0, math.inf])
+    record = short("sso", steps, inner_steps=counts[:, None])
+    assert record.returns.shape == (4, 3, 2, 2)
+    assert record.products[:, 0, 0].tolist() == [3, 15, 3]
+
+
+def test_the_entropy_surrogate_at_step_one_is_the_loss_itself():
+    more = {"mirror_map": Entropy(), "coordinates": "dual", "inner_step": 0.2}
+    ours = short("sso", 1.0, rounds=1, inner_steps=6, **more)
+    # Six gradient steps on the loss of the same states, drawn as ``imitate`` draws them.
+    source = generator()
+    seed = int(torch.randint(2**31, (), generator=source))
+    torch.randint(2**31, (), generator=source)
+    world = gymnasium.make_vec("CartPole-v1", num_envs=2)
+    here = torch.zeros(2, 5, 2, dtype=torch.float64)
+    seen = collect(CARTPOLE, LinearModel, here, world, 20, source, seed=seed)
+    model = LinearModel(torch.cat([seen, torch.ones_like(seen[..., :1])], -1))
+    loss = SoftmaxLoss(torch.nn.functional.one_hot(CARTPOLE.expert(seen), 2).double())
+    for _ in range(6):
+        here = here - 0.2 * model.pull(loss.gradient(model(here)))
+    torch.testing.assert_close(ours.parameters, here)
+
+
+def test_the_same_generator_gives_the_same_run():
+    first, second = short(), short()
+    assert torch.equal(first.parameters, second.parameters)
+    assert torch.equal(first.returns, second.returns)
+
+
+def test_target_steps_learn_to_balance():
+    record = short("sso", 1.0, rounds=4, rows=200, seeds=5, inner_steps=100, episodes=4)
+    assert record.returns[0].max() < 20
+    assert record.returns[-1].quantile(0.5) > 100
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"method": "sarsa"}, "method"),
+        ({"step": -1.0}, "step_size"),
+        ({"rounds": 0}, "rounds"),
+        ({"rows": 0}, "rows"),
+        ({"seeds": 0}, "seeds"),
+        ({"episodes": 0}, "episodes"),
+        ({"every": 0}, "every"),
+        ({"hidden": -1}, "hidden"),
+        ({"expert_share": 1.5}, "expert_share"),
+        ({"inner_steps": 0}, "inner_steps"),
+        ({"hidden": 2, "inner_steps": math.inf}, "inner_steps"),
+    ],
+)
+def test_refusals_name_the_argument(options, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        short(**options)
+
+
+def test_without_gymnasium_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ImportError, match="notebooks"):
+        short()
