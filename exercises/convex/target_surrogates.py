@@ -1,0 +1,337 @@
+"""Marks for the assignment 'target-based surrogates'. Runs in the grader's process.
+
+The references go data set by data set; the smoothness is judged by power iteration, the misleading
+batch by trying all of them, the number of inner steps by what it costs.
+`call` runs the student's function in the student's process.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from mdtheory.course import agrees, award
+
+POINTS = {
+    "inner_descent": 4,
+    "surrogate_gap": 4,
+    "projected_descent": 4,
+    "softmax_smoothness": 3,
+    "worst_batch": 4,
+    "cheapest_inner_steps": 3,
+}
+CHAPTER = "mdtheory.convex.target_surrogates"
+LOOPS = [f"{CHAPTER}.algorithms", f"{CHAPTER}.inner"]
+SURROGATES = f"{CHAPTER}.surrogates"
+FORBIDDEN = {
+    "inner_descent": LOOPS,
+    "surrogate_gap": [SURROGATES],
+    "projected_descent": [*LOOPS, SURROGATES, "LinearModel"],
+    "softmax_smoothness": ["SoftmaxLoss"],
+    "worst_batch": [*LOOPS, SURROGATES, "LinearModel"],
+    "cheapest_inner_steps": LOOPS,
+}
+
+
+def check_inner_descent(call, generator: np.random.Generator) -> float:
+    """1 point each: one inner step, several, batches, steps that are small beside the model's."""
+    score = 0.0
+    cases = [
+        ((), 20, 3, 1, 6, 1.5, "wrong with one inner step"),
+        ((), 20, 3, 7, 5, 4.0, "wrong with several inner steps"),
+        ((2, 3), 12, 2, 5, 4, 3.0, "wrong on a batch"),
+        ((), 15, 4, 40, 4, 0.2, "wrong with many inner steps and a small step size"),
+    ]
+    for shape, rows, dimension, inner, outer, eta, words in cases:
+        features = generator.normal(0, 1, (*shape, rows, dimension))
+        labels = generator.integers(0, 2, (*shape, rows)).astype(float)
+        start = generator.normal(0, 1, (*shape, dimension))
+        curvature = float((np.linalg.norm(features, 2, (-2, -1)) ** 2).max()) / rows
+        alpha = 0.9 * eta / curvature
+        arguments = features, labels, start, eta, alpha, inner, outer
+        answer = call("inner_descent", *arguments)
+        good = agrees(answer, _inner_descent(*arguments), rtol=1e-8, atol=1e-10)
+        score += award(call, 1, good, words)
+    return score
+
+
+def check_surrogate_gap(call, generator: np.random.Generator) -> float:
+    """1 point each: single data sets, batches with large steps, the step 1, far-away logits."""
+    score = 0.0
+    cases = [
+        ((6, 3), 1.0, 0.4, "wrong on single data sets"),
+        ((2, 3, 5, 4), 1.5, 3.0, "wrong on a batch"),
+        ((8, 5), 2.0, 1.0, "not zero for the step size 1"),
+        ((7, 4), 2000.0, 0.25, "wrong where logits lie thousands apart"),
+    ]
+    for shape, spread, eta, words in cases:
+        logits, anchor = generator.normal(0, spread, (2, *shape))
+        labels = generator.integers(0, shape[-1], shape[:-1])
+        answer = call("surrogate_gap", logits, anchor, labels, eta)
+        reference = _gap(logits, anchor, labels, eta)
+        score += award(call, 1, agrees(answer, reference, rtol=1e-8, atol=1e-11), words)
+    return score
+
+
+def check_projected_descent(call, generator: np.random.Generator) -> float:
+    """1 point each: single data sets, batches, dependent columns, other coordinates."""
+    score = 0.0
+    bases = [
+        (generator.normal(0, 1, (12, 3)), np.eye(3), "wrong on single data sets"),
+        (generator.normal(0, 1, (2, 3, 8, 2)), np.eye(2), "wrong on a batch"),
+    ]
+    for base, mixing, words in bases:
+        good = _is_projected(call, generator, base, mixing)
+        score += award(call, 1, good, words)
+    good = _is_projected(
+        call, generator, generator.normal(0, 1, (10, 2)), generator.normal(0, 1, (2, 4))
+    )
+    good &= _is_projected(
+        call, generator, generator.normal(0, 1, (3, 3)), generator.normal(0, 1, (3, 5))
+    )
+    score += award(call, 1, good, "wrong where columns depend on each other")
+    left, right = (np.linalg.qr(generator.normal(0, 1, (4, 4)))[0] for _ in range(2))
+    unequal = (left * np.geomspace(1, 1e-6, 4)) @ right
+    good = _is_projected(call, generator, generator.normal(0, 1, (15, 4)), unequal)
+    return score + award(call, 1, good, "wrong in other coordinates of the parameters")
+
+
+def check_softmax_smoothness(call, generator: np.random.Generator) -> float:
+    """1 point each: equal weights, unequal weights with a temperature, batches."""
+    score = 0.0
+    cases = [
+        (np.ones(int(generator.integers(3, 9))), 1.0, "wrong for equal weights"),
+        (generator.uniform(0.2, 3, 7), generator.uniform(1.5, 3), "wrong for unequal weights"),
+        (generator.uniform(0.2, 3, (2, 3, 5)), generator.uniform(0.2, 0.6), "wrong on a batch"),
+    ]
+    for weights, temperature, words in cases:
+        answer = call("softmax_smoothness", weights, float(temperature))
+        good = answer.shape == weights.shape[:-1]
+        for index in np.ndindex(weights.shape[:-1]):
+            truth = _largest_curvature(weights[index], float(temperature))
+            good = good and bool(truth * (1 - 1e-6) <= answer[index] <= 1.05 * truth)
+        score += award(call, 1, good, words)
+    return score
+
+
+def check_worst_batch(call, generator: np.random.Generator) -> float:
+    """1 point each: a batch that raises the loss, the worst; few features, rows that repeat."""
+    features, labels, start, eta, size = _misleading(generator, 8, 5, 2, 1.0, repeat=False)
+    answer = call("worst_batch", features, labels, start, eta, size)
+    losses = _losses_after(features, labels, start, eta, size)
+    reached = losses.get(_as_rows(answer, size), -math.inf)
+    before = float(((features @ start - labels) ** 2).mean() / 2)
+    score = award(call, 1, reached > before, "not a batch that raises the full loss")
+    worst = max(losses.values())
+    score += award(call, 1, reached >= worst * (1 - 1e-9), "not the worst batch")
+    for rows, dimension, size, repeat, words in [
+        (10, 2, 3, False, "not the worst batch where it has more rows than features"),
+        (9, 3, 2, True, "not the worst batch where rows are multiples of each other"),
+    ]:
+        instance = _misleading(generator, rows, dimension, size, 1.5, repeat=repeat)
+        answer = call("worst_batch", *instance)
+        losses = _losses_after(*instance)
+        reached = losses.get(_as_rows(answer, size), -math.inf)
+        score += award(call, 1, reached >= max(losses.values()) * (1 - 1e-9), words)
+    return score
+
+
+def check_cheapest_inner_steps(call, generator: np.random.Generator) -> float:
+    """1 point each: gradients that are cheap, dear, very dear."""
+    score = 0.0
+    for oracle, words in [(0.2, "cheap"), (6.0, "dear"), (400.0, "very dear")]:
+        most = int(generator.integers(20, 31))
+        features, labels, eta, alpha, optimum, costs = _priced(generator, oracle, most)
+        answer = call(
+            "cheapest_inner_steps", features, labels, eta, alpha, oracle, optimum, 1e-4, most
+        )
+        good = answer.shape == () and float(answer) in range(1, most + 1)
+        if good:
+            chosen = costs[int(answer) - 1]
+            good = chosen <= min(costs) * (1 + 1e-9)
+            told = f": {int(answer)} inner steps cost {chosen:g}, the best {min(costs):g}"
+        else:
+            told = f": expected an integer from 1 to {most}"
+        score += award(call, 1, good, f"wrong where gradients are {words}{told}")
+    return score
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -z))
+
+
+def _inner_descent(
+    features: np.ndarray,
+    labels: np.ndarray,
+    start: np.ndarray,
+    eta: float,
+    alpha: float,
+    inner: int,
+    outer: int,
+) -> np.ndarray:
+    """By the normal equations: the surrogate's gradient is a linear function of the parameters."""
+    visited = np.empty((outer + 1, *start.shape))
+    for index in np.ndindex(start.shape[:-1]):
+        x, y, omega = features[index], labels[index], start[index]
+        visited[(0, *index)] = omega
+        for t in range(outer):
+            first = x.T @ (_sigmoid(x @ omega) - y) / len(y)
+            moved = np.zeros_like(omega)
+            for _ in range(inner):
+                moved = moved - alpha * (first + x.T @ x @ moved / (len(y) * eta))
+            omega = omega + moved
+            visited[(t + 1, *index)] = omega
+    return visited
+
+
+def _gap(logits: np.ndarray, anchor: np.ndarray, labels: np.ndarray, eta: float) -> np.ndarray:
+    """Row by row from the definitions, in extended precision where there is one."""
+
+    def log_sum(row):
+        return row.max() + np.log(np.exp(row - row.max()).sum())
+
+    gaps = np.zeros(labels.shape)
+    for index in np.ndindex(labels.shape):
+        z, old = (a[index].astype(np.longdouble) for a in (logits, anchor))
+        probabilities = np.exp(old - log_sum(old))
+        slope = probabilities.copy()
+        slope[labels[index]] -= 1
+        loss, old_loss = log_sum(z) - z[labels[index]], log_sum(old) - old[labels[index]]
+        divergence = log_sum(z) - log_sum(old) - probabilities @ (z - old)
+        gaps[index] = old_loss + slope @ (z - old) + divergence / eta - loss
+    return gaps.mean(-1)
+
+
+def _is_projected(
+    call, generator: np.random.Generator, base: np.ndarray, mixing: np.ndarray
+) -> bool:
+    """Features `base @ mixing`; the reference knows `base`, whose columns are independent."""
+    features, (*shape, rows, _) = base @ mixing, base.shape
+    labels = generator.integers(0, 2, (*shape, rows)).astype(float)
+    start = generator.normal(0, 1, (*shape, features.shape[-1]))
+    eta, outer = float(generator.uniform(1, 4)), 5
+    answer = call("projected_descent", features, labels, start, eta, outer)
+    reference = np.empty((outer + 1, *labels.shape))
+    for index in np.ndindex(*shape):
+        x, y = base[index], labels[index]
+        z = features[index] @ start[index]
+        for t in range(outer + 1):
+            reference[(t, *index)] = z
+            half = z - eta * (_sigmoid(z) - y)
+            z = x @ np.linalg.solve(x.T @ x, x.T @ half)
+    return agrees(answer, reference, rtol=0, atol=1e-7)
+
+
+def _largest_curvature(weights: np.ndarray, temperature: float) -> float:
+    """By power iteration on the Hessian, where two of four classes are equally likely."""
+    logits = np.tile(np.array([0.0, 0.0, -800.0, -800.0]) * temperature, (len(weights), 1))
+    probabilities = np.exp(logits / temperature)
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    scale = weights[:, None] / temperature**2
+    vector = np.random.default_rng(0).normal(0, 1, logits.shape)
+    for _ in range(2_000):
+        vector /= np.linalg.norm(vector)
+        mean = (probabilities * vector).sum(-1, keepdims=True)
+        image = scale * probabilities * (vector - mean)
+        largest, vector = float((vector * image).sum()), image
+    return largest
+
+
+def _misleading(
+    generator: np.random.Generator,
+    rows: int,
+    dimension: int,
+    size: int,
+    eta: float,
+    *,
+    repeat: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, int]:
+    """Data on which some batch raises the full loss, and one is clearly the worst."""
+    while True:
+        features = generator.normal(0, 1, (rows, dimension))
+        if repeat:
+            features[1::3], features[2::3] = 2 * features[::3], -0.5 * features[::3]
+        labels = generator.normal(0, 1, rows)
+        start = generator.normal(0, 0.5, dimension)
+        before = ((features @ start - labels) ** 2).mean() / 2
+        losses = _losses_after(features, labels, start, eta, size)
+        second, worst = sorted(losses.values())[-2:]
+        if worst > 1.1 * before and worst > 1.001 * second:
+            return features, labels, start, eta, size
+
+
+def _losses_after(
+    features: np.ndarray, labels: np.ndarray, start: np.ndarray, eta: float, size: int
+) -> dict[tuple[int, ...], float]:
+    """Every batch with the full loss at the end of infinitely many inner steps on it."""
+    losses = {}
+    errors = features @ start - labels
+    for rows in itertools.combinations(range(len(labels)), size):
+        chosen = list(rows)
+        move = np.linalg.lstsq(features[chosen], -eta * errors[chosen], rcond=1e-10)[0]
+        losses[rows] = float(((features @ (start + move) - labels) ** 2).mean() / 2)
+    return losses
+
+
+def _as_rows(answer: np.ndarray, size: int) -> tuple[int, ...]:
+    if answer.shape != (size,) or not np.isfinite(answer).all():
+        return ()
+    return tuple(int(row) if row == int(row) else -1 for row in answer)
+
+
+def _priced(
+    generator: np.random.Generator, oracle: float, most: int
+) -> tuple[np.ndarray, np.ndarray, float, float, float, list[float]]:
+    """Data whose best number of inner steps is neither 1 nor the most, with every number's cost."""
+    rows, dimension = 30, 3
+    while True:
+        features = generator.normal(0, 1, (rows, dimension)) * np.geomspace(1, 0.3, dimension)
+        truth = generator.normal(0, 1, dimension) / np.geomspace(1, 0.3, dimension)
+        labels = (generator.uniform(0, 1, rows) < _sigmoid(features @ truth)).astype(float)
+        optimum = _optimum(features, labels)
+        if optimum is None:
+            continue
+        eta = 4.0
+        alpha = eta * rows / float(np.linalg.norm(features, 2) ** 2)
+        costs = []
+        for inner in range(1, most + 1):
+            outer = _outer_steps(features, labels, eta, alpha, inner, optimum + 1e-4)
+            costs.append(outer * (oracle + inner))
+        if 1 < costs.index(min(costs)) + 1 < most and max(costs) < math.inf:
+            return features, labels, eta, alpha, optimum, costs
+
+
+def _loss(features: np.ndarray, labels: np.ndarray, omega: np.ndarray) -> float:
+    z = features @ omega
+    return float((np.logaddexp(0, z) - labels * z).mean())
+
+
+def _optimum(features: np.ndarray, labels: np.ndarray) -> float | None:
+    """By Newton's method; none where the classes can be (nearly) separated."""
+    omega = np.zeros(features.shape[-1])
+    for _ in range(30):
+        p = _sigmoid(features @ omega)
+        hessian = (features.T * (p * (1 - p))) @ features
+        omega = omega - np.linalg.solve(hessian, features.T @ (p - labels))
+        if not np.linalg.norm(features @ omega, np.inf) < 15:
+            return None
+    return _loss(features, labels, omega)
+
+
+def _outer_steps(
+    features: np.ndarray, labels: np.ndarray, eta: float, alpha: float, inner: int, goal: float
+) -> float:
+    """The inner steps are powers of one matrix, so they are summed once and for all."""
+    dimension = features.shape[-1]
+    once = np.eye(dimension) - alpha / (eta * len(labels)) * features.T @ features
+    total, power = np.zeros((dimension, dimension)), np.eye(dimension)
+    for _ in range(inner):
+        total, power = total + power, power @ once
+    omega = np.zeros(dimension)
+    for outer in range(1_000):
+        if _loss(features, labels, omega) <= goal:
+            return outer
+        omega = omega - alpha * total @ (
+            features.T @ (_sigmoid(features @ omega) - labels) / len(labels)
+        )
+    return math.inf
