@@ -350,8 +350,12 @@ def np_loss(z, y, ridge=0.05):
     return (np.logaddexp(0, z) - y * z + ridge / 2 * z * z).mean()
 
 
+def np_chance(z):
+    return np.exp(-np.logaddexp(0, -z))
+
+
 def np_slope(z, y, ridge=0.05):
-    return 1 / (1 + np.exp(-z)) - y + ridge * z
+    return np_chance(z) - y + ridge * z
 
 
 def plain_target_sgd(start, eta, batches, m, schedule, a):
@@ -380,7 +384,7 @@ def plain_target_sgd(start, eta, batches, m, schedule, a):
                 step *= 0.7
                 tried += 1
         elif schedule == "newton":
-            chance = 1 / (1 + np.exp(-anchor))
+            chance = np_chance(anchor)
             weight = chance * (1 - chance) + 0.05 + 1e-5
         inner = a / weight.max()
         for _ in range(m):
@@ -396,7 +400,7 @@ def test_mini_batches_against_a_plain_loop(schedule):
     batches = draw_batches(15, N, 3, seeded(21))
     start = normal(D, 1, seed=22)
     a = 1 / X.square().sum(-1).max().item()
-    for m, eta in ((1, 3.0), (7, 9.0)):
+    for m, eta in ((1, 3.0), (7, 1.0 if schedule == "newton" else 9.0)):
         got = target_sgd(ONE, LINE, start, eta, batches, m, schedule=schedule)
         w, losses, steps, tried = plain_target_sgd(start, eta, batches, m, schedule, a)
         same(got.parameters, w, 1e-10)
@@ -733,8 +737,8 @@ def test_more_columns_than_rows_without_full_rank():
     for m in (1, 30, math.inf):
         got = target_sgd(loss, model, start, 0.3, batches, m)
         assert got.losses.isfinite().all()
-        unseen = np.eye(15) - np.linalg.pinv(x.numpy()) @ x.numpy()
-        same(unseen @ got.parameters.numpy() + got.parameters * 0, unseen @ start.numpy(), 1e-9)
+        unseen = torch.from_numpy(np.eye(15) - np.linalg.pinv(x.numpy()) @ x.numpy())
+        same(unseen @ got.parameters, unseen @ start, 1e-9)
 
 
 def test_a_million_inner_steps_of_a_tiny_direction():

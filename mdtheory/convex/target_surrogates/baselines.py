@@ -13,7 +13,7 @@ from mdtheory.convex.target_surrogates.inner import InnerLoop, over_parameters, 
 from mdtheory.convex.target_surrogates.losses import TargetLoss
 from mdtheory.convex.target_surrogates.models import Model
 from mdtheory.convex.target_surrogates.run import Account, Run, TargetRecord, check_batches
-from mdtheory.convex.target_surrogates.schedules import SHRINK, TRIES, StepSchedule, name_list
+from mdtheory.convex.target_surrogates.schedules import SHRINK, TRIES, StepSchedule, by_name, name_list
 
 Method = Literal["sgd", "line-search", "adam", "adagrad"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -85,23 +85,21 @@ def parameter_sgd(
             second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
         if "adagrad" in names:
             energy = energy + squared_norm(gradient, model)
-        moves = {"sgd": over_parameters(step, model) * gradient}
+        lengths, directions = {"sgd": step}, {"sgd": gradient}
         if "adam" in names:
             scale = (second / (1 - BETAS[1] ** t)).sqrt() + EPSILON
-            moves["adam"] = over_parameters(step / (1 - BETAS[0] ** t), model) * first / scale
+            lengths["adam"], directions["adam"] = step / (1 - BETAS[0] ** t), first / scale
         if "adagrad" in names:
-            length = step / torch.where(energy > 0, energy, 1.0).sqrt()
-            moves["adagrad"] = over_parameters(length, model) * gradient
+            lengths["adagrad"] = step / torch.where(energy > 0, energy, 1.0).sqrt()
         if "line-search" in names:
-            length, tries = _search(part, rows, current, targets, gradient, step, names)
-            moves["line-search"] = over_parameters(length, model) * gradient
-        if len(names) == 1:
-            move = moves[names[0]]
-        else:
-            move = torch.stack([moves[name][i] for i, name in enumerate(names)])
-        current = current - move
+            lengths["line-search"], tries = _search(
+                part, rows, current, targets, gradient, step, names
+            )
+        length = by_name(names, lengths)
+        direction = by_name(names, {name: directions.get(name, gradient) for name in names})
+        current = current - over_parameters(length, model) * direction
         free = torch.zeros_like(step)
-        account.spend(step, InnerLoop(current, free + 1, free), tries)
+        account.spend(length, InnerLoop(current, free + 1, free), tries)
         if t % every == 0 or t == len(batches):
             account.enter(t, loss._row_values(model(current)).mean(-1))
     return account.close(current)

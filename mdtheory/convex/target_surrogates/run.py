@@ -119,18 +119,26 @@ class Run:
         self.step = positive_tensor("step_size", step_size, parameters)
         self.inner_steps = steps_tensor(inner_steps, parameters)
         self._given_steps = inner_steps
-        shapes = [loss._row_values(targets).shape[:-1], self.step.shape, self.inner_steps.shape]
+        self.batch: tuple[int, ...] = ()
+        self.parameters = parameters.detach()
+        self._widen(loss._row_values(targets).shape[:-1])
+        self._widen(self.step.shape)
+        self._widen(self.inner_steps.shape)
         if batches is not None:
-            shapes.append(batches.shape[1:-1])
+            self._widen(batches.shape[1:-1])
+
+    def _widen(self, shape: torch.Size) -> None:
+        """Take the axes of one more argument among those of the configurations."""
         try:
-            self.batch = tuple(torch.broadcast_shapes(*shapes))
+            self.batch = tuple(torch.broadcast_shapes(self.batch, shape))
         except RuntimeError:
             raise ValueError(
                 "parameters: expected leading axes that broadcast with those of the data, the "
-                f"step sizes, the inner steps and the batches, got {[tuple(s) for s in shapes]}"
+                "step sizes, the inner steps (number and size) and the batches, "
+                f"got {tuple(shape)} after {self.batch}"
             ) from None
-        trailing = parameters.shape[parameters.ndim - model.parameter_dims :]
-        self.parameters = parameters.detach().expand(*self.batch, *trailing)
+        trailing = self.parameters.shape[self.parameters.ndim - self.model.parameter_dims :]
+        self.parameters = self.parameters.expand(*self.batch, *trailing)
 
     def all_steps(self) -> list[float]:
         """Every number of inner steps that is asked for; [1] where values are not known."""
@@ -154,6 +162,8 @@ class Run:
             squared = linear.lipschitz if batches is None else linear.row_bound
             self.inner_step = 1 / torch.where(squared > 0, squared, 1.0)
         fixed = isinstance(self.inner_step, Tensor)
+        if isinstance(self.inner_step, Tensor):
+            self._widen(self.inner_step.shape)
         self.closed_form = linear is not None and self.mirror_map is None and fixed
         if math.inf in self.all_steps() and not self.closed_form:
             raise ValueError(

@@ -79,8 +79,9 @@ class StepSchedule:
             else:
                 step = self.first
             made[name] = (step, tries)
-        return self._by_name({k: v[0] for k, v in made.items()}), self._by_name(
-            {k: v[1] for k, v in made.items()}
+        return (
+            by_name(self.names, {name: step for name, (step, _) in made.items()}),
+            by_name(self.names, {name: tries for name, (_, tries) in made.items()}),
         )
 
     def weights(self, loss: TargetLoss, anchor: Tensor) -> Tensor | None:
@@ -100,12 +101,7 @@ class StepSchedule:
         )
         ones = torch.ones_like(curvature)
         made = {name: curvature if name == "newton" else ones for name in self.names}
-        return self._by_name(made)
-
-    def _by_name(self, made: dict[str, Tensor]) -> Tensor:
-        if len(made) == 1:
-            return next(iter(made.values()))
-        return torch.stack([made[name][i] for i, name in enumerate(self.names)])
+        return by_name(self.names, made)
 
     def _search(
         self, loss: TargetLoss, anchor: Tensor, gradient: Tensor, size: Tensor
@@ -154,3 +150,18 @@ def name_list(
         if name not in known:
             raise ValueError(f"{argument}: expected one of {tuple(known)}, got {name!r}")
     return listed
+
+
+def by_name(names: tuple[str, ...], made: dict[str, Tensor]) -> Tensor:
+    """Of each entry of the first axis what its name made.
+
+    Args:
+        names: one name, or one for each entry of the first axis.
+        made: a tensor of all configurations for every name.
+
+    Returns:
+        A tensor of that shape.
+    """
+    if len(names) == 1:
+        return made[names[0]]
+    return torch.stack([made[name][i] for i, name in enumerate(names)])
