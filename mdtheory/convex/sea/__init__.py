@@ -10,6 +10,7 @@ from mdtheory.convex.sea import bounds
 from mdtheory.convex.sea.adversary import StochasticallyExtendedAdversary
 from mdtheory.convex.sea.bounds import regret_bound
 from mdtheory.convex.sea.ensemble import EnsembleRecord, step_size_pool, two_layer_ensemble
+from mdtheory.convex.sea.noise import bounded_noise
 from mdtheory.convex.sea.optimistic import (
     SeaRecord,
     optimistic_ftrl,
@@ -19,7 +20,6 @@ from mdtheory.convex.sea.special_cases import (
     SPECIAL_CASES,
     adversarial,
     alternating,
-    bounded_noise,
     corrupted,
     iid,
     label_shift,

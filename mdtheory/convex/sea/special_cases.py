@@ -10,39 +10,9 @@ from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
 from mdtheory.convex.sea.adversary import StochasticallyExtendedAdversary
+from mdtheory.convex.sea.noise import bounded_noise, directions
 
 Curvature = float | Sequence[float]
-
-
-def bounded_noise(
-    rounds: int,
-    seeds: int,
-    dimension: int,
-    generator: torch.Generator,
-    *,
-    dtype: torch.dtype = torch.float64,
-) -> tuple[Tensor, Tensor]:
-    r"""Noise of mean 0 in the unit ball: a uniform direction times a uniform length.
-
-    Args:
-        rounds: ``T``.
-        seeds: number of independent plays ``S``.
-        dimension: ``d``.
-        generator: source of randomness; its device is where the noise lives.
-        dtype: of the noise.
-
-    Returns:
-        The noise, shape ``(T, S, d)``, and its variance :math:`\mathbb E\|n\|^2 = 1/3`, shape
-        ``(T, S)``.
-
-    Raises:
-        TypeError: a count is no whole number.
-        ValueError: a count below 1.
-    """
-    shape = (require_count("rounds", rounds), require_count("seeds", seeds))
-    noise = _directions((*shape, require_count("dimension", dimension)), generator, dtype)
-    length = torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
-    return noise * length[..., None], noise.new_full(shape, 1 / 3)
 
 
 def iid(
@@ -108,7 +78,7 @@ def adversarial(
         ValueError: a number out of range.
     """
     shape = (require_count("rounds", rounds), require_count("seeds", seeds))
-    moves = _directions((*shape, require_count("dimension", dimension)), generator)
+    moves = directions((*shape, require_count("dimension", dimension)), generator)
     return StochasticallyExtendedAdversary(moves, curvature=curvature)
 
 
@@ -270,7 +240,7 @@ def switching(
     phases = require_count("switches", switches, 0) + 1
     if phases > rounds:
         raise ValueError(f"switches: expected at most {rounds - 1}, got {switches}")
-    slopes = _directions((phases, dimension), generator)
+    slopes = directions((phases, dimension), generator)
     phase = torch.arange(rounds, device=drawn.device) * phases // rounds
     return StochasticallyExtendedAdversary(
         slopes[phase], drawn, variance, curvature=curvature, noise_scale=noise
@@ -392,7 +362,7 @@ def random_order(
     if require_count("rounds", rounds) % require_count("passes", passes):
         raise ValueError(f"passes: expected a divisor of {rounds} rounds, got {passes}")
     count = rounds // passes
-    losses = _directions((count, require_count("dimension", dimension)), generator)
+    losses = directions((count, require_count("dimension", dimension)), generator)
     keys = torch.rand(
         passes, count, require_count("seeds", seeds), generator=generator, device=losses.device
     )
@@ -456,7 +426,7 @@ def label_shift(
     count = require_count("samples", samples)
     if not 1 / 3 < require_number("accuracy", accuracy) <= 1:
         raise ValueError(f"accuracy: expected a number in (1/3, 1], got {accuracy!r}")
-    slopes = _directions((3, require_count("dimension", dimension)), generator)
+    slopes = directions((3, require_count("dimension", dimension)), generator)
     turn = 2 * math.pi / require_number("period", period, 0.0, strict=True)
     phase = turn * torch.arange(rounds, device=slopes.device, dtype=slopes.dtype)
     thirds = 2 * math.pi / 3 * torch.arange(3, device=slopes.device, dtype=slopes.dtype)
@@ -493,13 +463,6 @@ SPECIAL_CASES: dict[str, Callable[..., StochasticallyExtendedAdversary]] = {
     "mini-batches": mini_batches,
     "label shift": label_shift,
 }
-
-
-def _directions(
-    shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float64
-) -> Tensor:
-    drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
-    return drawn / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
 
 
 def _diagonal(like: Tensor, length: float) -> Tensor:

@@ -13,7 +13,13 @@ from mdtheory.convex.target_surrogates.inner import InnerLoop, over_parameters, 
 from mdtheory.convex.target_surrogates.losses import TargetLoss
 from mdtheory.convex.target_surrogates.models import Model
 from mdtheory.convex.target_surrogates.run import Account, Run, TargetRecord, check_batches
-from mdtheory.convex.target_surrogates.schedules import SHRINK, TRIES, StepSchedule, by_name, name_list
+from mdtheory.convex.target_surrogates.schedules import (
+    SHRINK,
+    TRIES,
+    StepSchedule,
+    by_name,
+    name_list,
+)
 
 Method = Literal["sgd", "line-search", "adam", "adagrad"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -67,7 +67,14 @@ class ImitationRecord(NamedTuple):
 
 
 def balance_pole(observation: Tensor) -> Tensor:
-    """Expert of ``CARTPOLE``: pushes to the side that a linear feedback of the state names."""
+    """Expert of ``CARTPOLE``: pushes to the side that a linear feedback of the state names.
+
+    Args:
+        observation: place, speed, angle and turn, shape ``(..., 4)``.
+
+    Returns:
+        Actions, int64, shape ``(...)``.
+    """
     place, speed, angle, turn = observation.unbind(-1)
     return (0.2 * place + 0.6 * speed + 6.0 * angle + 1.2 * turn > 0).long()
 
@@ -76,6 +83,12 @@ def swing_up(observation: Tensor) -> Tensor:
     """Expert of ``PENDULUM``: pumps energy until the pendulum is near the top, and holds it there.
 
     Of its torque the nearest action is taken.
+
+    Args:
+        observation: cosine, sine and turn, shape ``(..., 3)``.
+
+    Returns:
+        Actions, int64, shape ``(...)``.
     """
     cosine, sine, turn = observation.unbind(-1)
     missing = 15 * (1 - cosine) - turn.square() / 2

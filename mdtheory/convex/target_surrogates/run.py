@@ -150,7 +150,17 @@ class Run:
     def set_inner_step(
         self, inner_step: float | Tensor | Armijo | None, batches: Tensor | None
     ) -> None:
-        """Settle the inner step and with it the kind of inner loop."""
+        r"""Settle the inner step and with it the kind of inner loop.
+
+        Args:
+            inner_step: :math:`\alpha/\eta`, a line search, or ``None`` for the default.
+            batches: the rows of all rounds, if there are batches.
+
+        Raises:
+            TypeError: a tensor of another dtype than the parameters.
+            ValueError: not positive, no default for this model, or an infinite number of inner
+                steps where the exact minimiser is not known.
+        """
         linear = self.model if isinstance(self.model, LinearModel) else None
         if isinstance(inner_step, Armijo):
             self.inner_step: Tensor | Armijo = inner_step
@@ -182,7 +192,19 @@ class Run:
         weights: Tensor | None = None,
         index: Tensor | None = None,
     ) -> InnerLoop:
-        """The inner loop of a round, in closed form where there is one."""
+        r"""The inner loop of a round, in closed form where there is one.
+
+        Args:
+            model: the model of the round's rows.
+            parameters: where it begins.
+            gradient: row gradients of the loss.
+            step: :math:`\eta` of the round.
+            weights: as in :func:`surrogate_change`.
+            index: as in :func:`descend_linear`.
+
+        Returns:
+            Where it ends, and its cost.
+        """
         inner_step = self.inner_step
         if isinstance(model, LinearModel) and self.closed_form and weights is None:
             assert isinstance(inner_step, Tensor)
@@ -213,7 +235,13 @@ class Account:
         self.step: Tensor | None = None
 
     def spend(self, step: Tensor, end: InnerLoop, loss_values: Tensor | None = None) -> None:
-        """Note what a round cost."""
+        """Note what a round cost.
+
+        Args:
+            step: the step size of the round.
+            end: what its inner loop gave.
+            loss_values: values of the loss that a search asked for.
+        """
         self.step = step.expand(self.batch)
         costs: dict[str, float | Tensor] = {
             "oracle_calls": 1.0,
@@ -225,7 +253,12 @@ class Account:
         self.spent = {name: spent + costs.get(name, 0.0) for name, spent in self.spent.items()}
 
     def enter(self, rounds: int, loss: Tensor) -> None:
-        """Make an entry of the record."""
+        """Make an entry of the record.
+
+        Args:
+            rounds: number of rounds made.
+            loss: the full loss, shape ``(...)``.
+        """
         self.rounds.append(rounds)
         self.entries["losses"].append(loss.detach().expand(self.batch))
         for name, spent in self.spent.items():
