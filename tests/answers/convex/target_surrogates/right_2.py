@@ -13,8 +13,8 @@ def inner_descent(features, labels, start, step_size, alpha, inner_steps, outer_
     path = torch.empty(outer_steps + 1, *start.shape, dtype=start.dtype)
     path[0] = start
     for t in range(outer_steps):
-        z = torch.einsum("...shape,...d->...n", features, path[t])
-        slope = torch.einsum("...shape,...n->...d", features, z.sigmoid() - labels) / n
+        z = torch.einsum("...nd,...d->...n", features, path[t])
+        slope = torch.einsum("...nd,...n->...d", features, z.sigmoid() - labels) / n
         along = filters * torch.einsum("...de,...d->...e", axes, slope)
         path[t + 1] = path[t] - torch.einsum("...de,...e->...d", axes, along)
     return path
@@ -32,7 +32,7 @@ def projected_descent(features, labels, start, step_size, outer_steps):
     # Columns of length one: then what is small is dependent. The projector is a matrix.
     unit = features / features.norm(dim=-2, keepdim=True)
     projector = unit @ torch.linalg.pinv(unit, rtol=1e-10)
-    path = [torch.einsum("...shape,...d->...n", features, start)]
+    path = [torch.einsum("...nd,...d->...n", features, start)]
     for _ in range(outer_steps):
         z = path[-1]
         half = z + step_size * (labels - z.sigmoid())
