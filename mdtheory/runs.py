@@ -55,6 +55,8 @@ def glue(name: str, value: float | str | Tensor) -> None:
         if value.numel() != 1:
             raise ValueError(f"value: expected one entry, got shape {tuple(value.shape)}")
         value = value.item()
+    if isinstance(value, float):
+        value = float(value)  # NumPy's float64 is one too, with a name in its text
     show(
         {GLUE_PREFIX + "text/plain": repr(value)},
         {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}},

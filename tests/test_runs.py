@@ -4,6 +4,7 @@ import os
 import platform
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,7 +26,13 @@ def shown(monkeypatch):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.5, "0.5"), (3, "3"), ("12 %", "'12 %'"), (torch.tensor([[2.5]]), "2.5")],
+    [
+        (0.5, "0.5"),
+        (3, "3"),
+        ("12 %", "'12 %'"),
+        (torch.tensor([[2.5]]), "2.5"),
+        (np.float64(0.5), "0.5"),
+    ],
 )
 def test_glue_hands_a_number_to_the_page(shown, value, text):
     runs.glue("share", value)
