@@ -154,11 +154,12 @@ def two_layer_ensemble(
     kept: list[tuple[Tensor, Tensor]] = []
     for _ in range(run.rounds):
         base = domain._project(dual_step_unchecked(anchor, hint, sizes))
-        moved = torch.zeros_like(total) if before is None else ((base - before) ** 2).sum(-1)
+        moved = ((base - (base if before is None else before)) ** 2).sum(-1)
         guess = (hint * base).sum(-1) + lam * moved
         rate = (log_count / spent).sqrt()
-        # Optimistic Hedge in the form of the regularised leader, from the uniform weights.
-        weights = dual_step_unchecked(torch.zeros_like(total), total + guess, rate).softmax(0)
+        # Optimistic Hedge as the regularised leader, from uniform weights.
+        uniform = torch.zeros_like(total)
+        weights = dual_step_unchecked(uniform, total + guess, rate).softmax(0)
         decision = (weights[..., None] * base).sum(0)
         gradient = run.suffer(decision, hint, rate)
         along = (gradient * base).sum(-1)

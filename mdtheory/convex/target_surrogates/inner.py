@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -109,7 +110,9 @@ def descend(
     geometry = (anchor, gradient, step, mirror_map, coordinates, weights)
     batch = parameters.shape[: parameters.ndim - model.parameter_dims]
     values = parameters.new_zeros(batch)
-    trial = parameters.new_full(batch, inner_step.start) if isinstance(inner_step, Armijo) else None
+    if isinstance(inner_step, Armijo):
+        trial = parameters.new_full(batch, inner_step.start)
+        search = partial(_backtrack, model, inner_step, geometry)
     targets = anchor
     for j in range(longest):
         if j:
@@ -117,15 +120,13 @@ def descend(
         slope = pull(surrogate_slope(targets, *geometry))
         active = (inner_steps > j).expand(batch)
         if isinstance(inner_step, Armijo):
-            assert trial is not None
             base = surrogate_change(targets, *geometry)
-            parameters, trial, tries = _backtrack(
-                model, parameters, slope, base, trial, inner_step, active, geometry
-            )
+            parameters, trial, tries = search(parameters, slope, base, trial, active)
             values = values + tries
         else:
             move = over_parameters(inner_step * step, model) * slope
-            parameters = parameters - torch.where(over_parameters(active, model), move, 0.0)
+            active = over_parameters(active, model)
+            parameters = torch.where(active, parameters - move, parameters)
     return InnerLoop(parameters, inner_steps.expand(batch), values)
 
 
@@ -204,13 +205,13 @@ def squared_norm(parameters: Tensor, model: Model) -> Tensor:
 
 def _backtrack(
     model: Model,
+    rule: Armijo,
+    geometry: tuple[Tensor, Tensor, Tensor, MirrorMap | None, Coordinates, Tensor | None],
     parameters: Tensor,
     slope: Tensor,
     base: Tensor,
     trial: Tensor,
-    rule: Armijo,
     active: Tensor,
-    geometry: tuple[Tensor, Tensor, Tensor, MirrorMap | None, Coordinates, Tensor | None],
 ) -> tuple[Tensor, Tensor, Tensor]:
     step, promised = geometry[2], squared_norm(slope, model)
     searching, tries, moved = active, torch.zeros_like(base), parameters
