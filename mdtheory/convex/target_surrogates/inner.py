@@ -121,7 +121,8 @@ def descend(
         active = (inner_steps > j).expand(batch)
         if isinstance(inner_step, Armijo):
             base = surrogate_change(targets, *geometry)
-            parameters, trial, tries = search(parameters, slope, base, trial, active)
+            found = search(parameters, slope, base, trial, active)
+            parameters, trial, tries = found
             values = values + tries
         else:
             move = over_parameters(inner_step * step, model) * slope
