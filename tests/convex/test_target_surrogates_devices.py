@@ -97,7 +97,7 @@ def surrogates(device, dtype):
 
 def steps(device, dtype):
     (net, w), start = curved(device, dtype), table(device, dtype, D, 1)
-    loss, counts = logistic(device, dtype), torch.tensor([1.0, 3.0], dtype=dtype, device=device)
+    loss, counts = logistic(device, dtype), torch.arange(1, 3, dtype=dtype, device=device)
     made = [
         target_step(loss, line(device, dtype), start, 2.0, counts),
         target_step(loss, line(device, dtype), start, 2.0, math.inf),
