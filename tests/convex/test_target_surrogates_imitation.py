@@ -15,6 +15,7 @@ from mdtheory.convex.target_surrogates.imitation import (
     collect,
     evaluate,
     imitate,
+    play,
 )
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -177,6 +178,25 @@ def test_the_entropy_surrogate_at_step_one_is_the_loss_itself():
     for _ in range(6):
         here = here - 0.2 * model.pull(loss.gradient(model(here)))
     torch.testing.assert_close(ours.parameters, here)
+
+
+def test_configurations_of_a_seed_begin_alike():
+    record = short("sso", torch.tensor([0.5, 0.5, 1.0]), hidden=4, rounds=1, inner_steps=3)
+    assert torch.equal(record.returns[0, 0], record.returns[0, 2])
+    drawn = record.parameters[..., : 5 * 4]  # into the hidden layer, still near the draw
+    assert (drawn[0] - drawn[2]).abs().max() < 0.5 < (drawn[0, 0] - drawn[0, 1]).abs().max()
+
+
+def test_the_expert_is_judged_on_the_starts_of_the_evaluations():
+    assert short().expert.tolist() == [500, 500]
+    record = imitate(PENDULUM, 1.0, 1, generator(), rows=5, seeds=3, episodes=2)
+    assert (record.expert > -500).all()
+    source = generator()
+    torch.randint(2**31, (), generator=source)
+    start = int(torch.randint(2**31, (), generator=source))
+    stage = gymnasium.make_vec("Pendulum-v1", num_envs=6)
+    by_hand = play(PENDULUM, PENDULUM.expert, stage, start, torch.zeros(3, 2)).mean(-1)
+    torch.testing.assert_close(record.expert, by_hand.double(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_same_generator_gives_the_same_run():

@@ -57,6 +57,7 @@ class ImitationRecord(NamedTuple):
         losses: cross-entropy of each round's states before its step, ``(rounds, ..., seeds)``.
         parameters: the last parameters.
         products: products with the transposed Jacobian, shape ``(..., seeds)``.
+        expert: mean return of the expert on the starts of the evaluations, shape ``(seeds,)``.
     """
 
     interactions: Tensor
@@ -64,6 +65,7 @@ class ImitationRecord(NamedTuple):
     losses: Tensor
     parameters: Tensor
     products: Tensor
+    expert: Tensor
 
 
 def balance_pole(observation: Tensor) -> Tensor:
@@ -125,7 +127,8 @@ def imitate(
     A round resets the environment, lets the policy act until ``rows`` states have been seen,
     labels them by the expert, takes the gradient of the cross-entropy in the logits there, and
     makes one step of the method. The policy draws its actions from the softmax of its logits; it
-    is evaluated greedily, on starts that are the same each time and are not counted.
+    is evaluated greedily, on starts that are the same each time and are not counted. All
+    configurations of a seed have the same first weights and are evaluated on the same starts.
 
     Args:
         task: environment and expert.
@@ -181,15 +184,24 @@ def imitate(
     shape = number.shape if isinstance(number, Tensor) else ()
     batch = torch.broadcast_shapes(step.shape, shape, (seeds,))
     policy = _Policy(task.observed + 1, hidden, task.actions)
-    current = policy.start(batch, generator, like)
+    current = policy.start((seeds,), generator, like)
+    current = current.expand(*batch, *current.shape[1:])
     model = policy.model(current.new_zeros(*batch, 1, task.observed + 1))
     first, second = torch.zeros_like(current), torch.zeros_like(current)
     energy, products = current.new_zeros(batch), current.new_zeros(batch)
     marks, returns, losses = [0], [], []
     world = gymnasium.make_vec(task.environment, num_envs=math.prod(batch))
-    stage = gymnasium.make_vec(task.environment, num_envs=math.prod(batch) * episodes)
+    stage = gymnasium.make_vec(task.environment, num_envs=seeds * episodes)
     seed, start = (int(torch.randint(2**31, (), generator=generator)) for _ in range(2))
-    returns.append(evaluate(task, policy.model, current, stage, start))
+    expert = play(task, task.expert, stage, start, like.new_zeros(seeds, episodes)).mean(-1)
+
+    def judge() -> Tensor:
+        """Returns of all configurations, one after the other on the same starts."""
+        one_by_one = current.reshape(-1, seeds, *current.shape[len(batch) :])
+        found = [evaluate(task, policy.model, one, stage, start) for one in one_by_one]
+        return torch.stack(found).reshape(batch)
+
+    returns.append(judge())
     for t in range(1, rounds + 1):
         seen = collect(
             task, policy.model, current, world, rows, generator,
@@ -222,7 +234,7 @@ def imitate(
             current = current - over_parameters(length, model) * move
         if t % every == 0 or t == rounds:
             marks.append(t * rows)
-            returns.append(evaluate(task, policy.model, current, stage, start))
+            returns.append(judge())
     world.close()
     stage.close()
     return ImitationRecord(
@@ -231,6 +243,7 @@ def imitate(
         torch.stack(losses),
         current,
         products,
+        expert,
     )
 
 
@@ -309,16 +322,42 @@ def evaluate(
         Mean returns, shape ``(...)``.
     """
     batch = _leading(parameters, policy, task)
-    wide = (*batch, stage.num_envs // math.prod(batch))
+    episodes = stage.num_envs // math.prod(batch)
+
+    def greedy(state: Tensor) -> Tensor:
+        return policy(_features(state))(parameters).argmax(-1)
+
+    return play(task, greedy, stage, seed, parameters.new_zeros(*batch, episodes)).mean(-1)
+
+
+def play(
+    task: Task,
+    act: Callable[[Tensor], Tensor],
+    stage: Any,
+    seed: int,
+    like: Tensor,
+) -> Tensor:
+    """Return of the first episode in each environment.
+
+    Args:
+        task: the environment.
+        act: takes observations ``(..., observed)``, returns actions ``(...)``, int64.
+        stage: the vector environment.
+        seed: of the reset.
+        like: gives shape, dtype and device of the result; one entry for each environment.
+
+    Returns:
+        Returns, shape of ``like``.
+    """
     observation, _ = stage.reset(seed=seed)
-    total = parameters.new_zeros(wide)
-    running = torch.ones_like(total, dtype=torch.bool)
+    total, running = torch.zeros_like(like), torch.ones_like(like, dtype=torch.bool)
     while bool(running.any()):
-        logits = policy(_features(_state(observation, wide, parameters)))(parameters)
-        observation, reward, ended, stopped, _ = stage.step(_orders(task, logits.argmax(-1)))
-        total = total + running * torch.from_numpy(reward).to(total).reshape(wide)
-        running = running & ~torch.from_numpy(ended | stopped).to(running.device).reshape(wide)
-    return total.mean(-1)
+        action = act(_state(observation, like.shape, like))
+        observation, reward, ended, stopped, _ = stage.step(_orders(task, action))
+        total = total + running * torch.from_numpy(reward).to(total).reshape(like.shape)
+        over = torch.from_numpy(ended | stopped).to(running.device)
+        running = running & ~over.reshape(like.shape)
+    return total
 
 
 @dataclass(frozen=True)
