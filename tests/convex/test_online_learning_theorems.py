@@ -42,6 +42,7 @@ from mdtheory.convex.online_learning import (
     universal_portfolio,
 )
 from mdtheory.runs import check_bound, check_identity
+from tests.refused import breaks
 
 F64 = torch.float64
 SEEDS, D, T = 40, 5, 60
@@ -57,15 +58,6 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=seeded(seed), dtype=F64)
-
-
-def breaks(label: str, left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether the chapter's own check refuses the pair of sides."""
-    try:
-        check_bound(label, left, torch.as_tensor(right, dtype=left.dtype))
-    except AssertionError:
-        return True
-    return False
 
 
 def symmetric(x: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from mdtheory.convex.sea import (
     two_layer_ensemble,
 )
 from mdtheory.runs import check_bound, check_identity
+from tests.refused import breaks, differ
 
 F64 = torch.float64
 SEEDS, MANY, D, T = 24, 200, 3, 80
@@ -67,23 +68,6 @@ def along(gradients, decisions, comparator) -> torch.Tensor:
 
 def worst_of(gradients, domain=BALL):
     return domain.minimize_linear(gradients.sum(0))
-
-
-def breaks(label: str, left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether the chapter's own check refuses the pair of sides."""
-    try:
-        check_bound(label, left, torch.as_tensor(right, dtype=left.dtype))
-    except AssertionError:
-        return True
-    return False
-
-
-def differ(label: str, left: torch.Tensor, right: torch.Tensor, tolerance: float = 1e-9) -> bool:
-    try:
-        check_identity(label, left, right, tolerance=tolerance)
-    except AssertionError:
-        return True
-    return False
 
 
 def descend(environment, start, rounds, rule, *, domain=BALL, sign=1.0):

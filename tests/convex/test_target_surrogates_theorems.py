@@ -30,6 +30,7 @@ from mdtheory.convex.target_surrogates import (
     target_step,
 )
 from mdtheory.runs import check_bound, check_identity
+from tests.refused import breaks, differ
 
 F64 = torch.float64
 N, D, K = 12, 4, 3
@@ -46,23 +47,6 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def square(targets: torch.Tensor) -> torch.Tensor:
     """The squared norm of the space of targets."""
     return targets.square().sum(-1).mean(-1)
-
-
-def breaks(label: str, left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether the chapter's own check refuses the pair of sides."""
-    try:
-        check_bound(label, left, torch.as_tensor(right, dtype=left.dtype))
-    except AssertionError:
-        return True
-    return False
-
-
-def differ(label: str, left: torch.Tensor, right: torch.Tensor, tolerance: float = 1e-9) -> bool:
-    try:
-        check_identity(label, left, right, tolerance=tolerance)
-    except AssertionError:
-        return True
-    return False
 
 
 def hard_labels(n: int = N, seed: int = 1) -> torch.Tensor:
