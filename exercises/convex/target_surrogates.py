@@ -83,16 +83,16 @@ def check_projected_descent(call, generator: np.random.Generator) -> float:
     for base, mixing, words in bases:
         good = _is_projected(call, generator, base, mixing)
         score += award(call, 1, good, words)
-    good = _is_projected(
-        call, generator, generator.normal(0, 1, (10, 2)), generator.normal(0, 1, (2, 4))
-    )
-    good &= _is_projected(
-        call, generator, generator.normal(0, 1, (3, 3)), generator.normal(0, 1, (3, 5))
-    )
+    good = True
+    for rows, rank, columns in [(10, 2, 4), (3, 3, 5)]:
+        base, mixing = (generator.normal(0, 1, shape) for shape in [(rows, rank), (rank, columns)])
+        good &= _is_projected(call, generator, base, mixing)
     score += award(call, 1, good, "wrong where columns depend on each other")
-    left, right = (np.linalg.qr(generator.normal(0, 1, (4, 4)))[0] for _ in range(2))
-    unequal = (left * np.geomspace(1, 1e-6, 4)) @ right
-    good = _is_projected(call, generator, generator.normal(0, 1, (15, 4)), unequal)
+    good = True
+    for _ in range(4):  # normal equations survive one of them now and then
+        left, right = (np.linalg.qr(generator.normal(0, 1, (4, 4)))[0] for _ in range(2))
+        unequal = (left * np.geomspace(1, 1e-6, 4)) @ right
+        good &= _is_projected(call, generator, generator.normal(0, 1, (15, 4)), unequal)
     return score + award(call, 1, good, "wrong in other coordinates of the parameters")
 
 
@@ -246,7 +246,10 @@ def _misleading(
     *,
     repeat: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, int]:
-    """Data on which some batch raises the full loss, and one is clearly the worst."""
+    """Data on which some batch raises the full loss, and one is clearly the worst.
+
+    Where a batch leaves the minimiser open, the worst one is another if descent begins at 0.
+    """
     while True:
         features = generator.normal(0, 1, (rows, dimension))
         if repeat:
@@ -256,20 +259,35 @@ def _misleading(
         before = ((features @ start - labels) ** 2).mean() / 2
         losses = _losses_after(features, labels, start, eta, size)
         second, worst = sorted(losses.values())[-2:]
-        if worst > 1.1 * before and worst > 1.001 * second:
+        elsewhere = _losses_after(features, labels, start, eta, size, forget=True)
+        misled = dimension <= size or max(losses, key=losses.get) != max(
+            elsewhere, key=elsewhere.get
+        )
+        if worst > 1.1 * before and worst > 1.001 * second and misled:
             return features, labels, start, eta, size
 
 
 def _losses_after(
-    features: np.ndarray, labels: np.ndarray, start: np.ndarray, eta: float, size: int
+    features: np.ndarray,
+    labels: np.ndarray,
+    start: np.ndarray,
+    eta: float,
+    size: int,
+    *,
+    forget: bool = False,
 ) -> dict[tuple[int, ...], float]:
-    """Every batch with the full loss at the end of infinitely many inner steps on it."""
+    """Every batch with the full loss at the end of infinitely many inner steps on it.
+
+    With ``forget`` the end is the minimiser nearest to 0 in the place of the start.
+    """
     losses = {}
     errors = features @ start - labels
+    origin = 0 * start if forget else start
     for rows in itertools.combinations(range(len(labels)), size):
         chosen = list(rows)
-        move = np.linalg.lstsq(features[chosen], -eta * errors[chosen], rcond=1e-10)[0]
-        losses[rows] = float(((features @ (start + move) - labels) ** 2).mean() / 2)
+        wanted = features[chosen] @ (start - origin) - eta * errors[chosen]
+        move = np.linalg.lstsq(features[chosen], wanted, rcond=1e-10)[0]
+        losses[rows] = float(((features @ (origin + move) - labels) ** 2).mean() / 2)
     return losses
 
 
