@@ -206,11 +206,13 @@ def _deterministic(actions: Tensor, mdp: TabularMDP) -> Tensor:
 def _follow_actions(mdp: TabularMDP, actions: Tensor) -> Tensor:
     if mdp.is_sparse:
         return sparse.follow(mdp.transition, _deterministic(actions, mdp))
-    return torch.take_along_dim(mdp.transition, actions[..., None, None], -2)[..., 0, :]
+    shape = (*mdp.batch_shape, mdp.states, mdp.actions, mdp.states)
+    rows = mdp.transition.expand(shape)
+    return torch.take_along_dim(rows, actions[..., None, None], -2)[..., 0, :]
 
 
 def _value_of(mdp: TabularMDP, actions: Tensor) -> Tensor:
-    reward = torch.take_along_dim(mdp.reward, actions[..., None], -1)[..., 0]
+    reward = mdp.reward.expand((*actions.shape, mdp.actions)).gather(-1, actions[..., None])[..., 0]
     follow = _follow_actions(mdp, actions)
     if mdp.is_sparse:
         return sparse.discounted_sum(follow, reward, mdp.discount)
