@@ -20,6 +20,10 @@ MDP = pmd.garnet(4, 2, 2, 0.9, seeded())
 SPARSE = pmd.garnet(4, 2, 2, 0.9, seeded(), sparse=True)
 BATCH = pmd.garnet(4, 2, 2, 0.9, seeded(), (3,))
 POLICY = MDP.uniform_policy()
+NUMBER = torch.ones(3, dtype=F64)
+APART = pmd.TabularMDP(  # two states that never meet
+    torch.eye(2, dtype=F64)[:, None], torch.zeros(2, 1, dtype=F64), 0.9
+)
 NAN = torch.full((4,), math.nan, dtype=F64)
 
 
@@ -153,6 +157,25 @@ REFUSALS = {
     "grid: one text": (lambda: pmd.gridworld("SG", 0.9), TypeError, "rows"),
     "grid: ragged": (lambda: pmd.gridworld(["SG", "."], 0.9), ValueError, "rows"),
     "grid: slippery": (lambda: pmd.gridworld(["SG"], 0.9, slip=1.5), ValueError, "slip"),
+    "bounds: a sparse process": (
+        lambda: pmd.bounds.stationary_law(SPARSE, POLICY), ValueError, "mdp",
+    ),
+    "bounds: two stationary laws": (
+        lambda: pmd.bounds.stationary_law(APART, APART.uniform_policy()), ValueError, "stationary",
+    ),
+    "bounds: no steps": (
+        lambda: pmd.bounds.mean_rate(NUMBER, NUMBER, [], 0.9), ValueError, "steps",
+    ),
+    "bounds: a discount of 1": (
+        lambda: pmd.bounds.contraction(NUMBER, 1.0, 3), ValueError, "discount",
+    ),
+    "bounds: no temperature": (
+        lambda: pmd.bounds.regularised_rate(NUMBER, NUMBER, 1.0, 0.0, 0.9, 3),
+        ValueError, "temperature",
+    ),
+    "bounds: a step that is too long": (
+        lambda: pmd.bounds.natural_rate(NUMBER, NUMBER, 1.0, 1.0, 0.9, 3), ValueError, "step_size",
+    ),
 }  # fmt: skip
 
 

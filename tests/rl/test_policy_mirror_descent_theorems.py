@@ -727,6 +727,19 @@ def test_without_rewards_the_dual_shrinks_by_the_rate():
 
 
 @pytest.mark.theorem("thm-pmd-regularised", "equality")
+def test_an_opposed_start_nearly_attains_the_regularised_rate(garnets):
+    """Divergences from far away fall linearly, not like squares: the rate is then exact."""
+    tau, entropy = 0.02, mm.Entropy()
+    q = pmd.evaluate(garnets, optimum(garnets, tau)[0], tau)[1]
+    start = (-3 * q / tau).softmax(-1)
+    eta = (1 / garnets.discount - 1) / tau
+    policies = policies_of(garnets, entropy, [eta] * 5, tau, start)
+    potential, bound = regularised_sides(garnets, entropy, eta, tau, policies)
+    at_most(potential, bound)
+    assert (potential / bound)[5].max() > 0.999
+
+
+@pytest.mark.theorem("thm-pmd-regularised", "equality")
 @every_map
 def test_the_limit_is_the_regularised_optimum(garnets, mirror_map):
     found = pmd.policy_mirror_descent(garnets, mirror_map, 2.0, 60, temperature=0.5)
@@ -893,3 +906,48 @@ def test_a_mistake_breaks_the_contraction(garnets, mutant):
         choice = mm.Simplex().minimize_linear(-garnets.reward)
         policies = [uniform(garnets)] + [choice] * 60
     fails(at_most, *iteration_sides(garnets, policies, 0.0, entropy), 1e-6)
+
+
+# ---------------------------------------------------------------------- the library's right sides
+
+
+def test_the_librarys_bounds_are_those_of_the_tests(garnets, generator):
+    entropy, initial = mm.Entropy(), random_law(garnets, generator)
+    best, value = optimum(garnets)
+    share, law = pmd.occupancy(garnets, best, initial), stationary(garnets, best)
+    close(pmd.bounds.stationary_law(garnets, best), law)
+    steps = [0.5, 2.0, 1.0]
+    policies = policies_of(garnets, entropy, steps)
+    far = pmd.bounds.distance(entropy, best, policies[0], share)
+    start_gap = mean(share, value - pmd.evaluate(garnets, policies[0])[0])
+    mine = sublinear_sides(garnets, entropy, steps, policies, initial)[1]
+    close(pmd.bounds.mean_rate(far, start_gap, steps, 0.9), mine)
+    gap = mean(initial, value - pmd.evaluate(garnets, policies[0])[0])
+    theta = mismatch_of(garnets, initial)
+    mine = geometric_sides(garnets, entropy, 0.5, steps, initial, policies, theta)[1]
+    close(pmd.bounds.linear_rate(far, gap, theta, 0.5, 0.9, 3), mine)
+    far = pmd.bounds.distance(entropy, best, policies[0], law)
+    gap = mean(law, value - pmd.evaluate(garnets, policies[0])[0])
+    mine = stationary_sides(garnets, entropy, 0.5, policies, 0.0)[1]
+    close(pmd.bounds.stationary_rate(far, gap, 0.5, 0.9, 3), mine)
+    mine = iteration_sides(garnets, policies, 0.0, entropy)[1]
+    close(pmd.bounds.contraction(mine[0], 0.9, 3), mine)
+
+
+def test_the_librarys_regularised_bounds_are_those_of_the_tests(garnets):
+    entropy, tau, alpha = mm.Entropy(), 0.2, 0.1
+    eta = pmd.natural_step(alpha, 0.9, tau)
+    policies = policies_of(garnets, entropy, [eta] * 3, tau)
+    best, value = optimum(garnets, tau)
+    law = pmd.bounds.stationary_law(garnets, best)
+    first, q = pmd.evaluate(garnets, policies[0], tau)
+    far, gap = pmd.bounds.distance(entropy, best, policies[0], law), mean(law, value - first)
+    mine = regularised_sides(garnets, entropy, eta, tau, policies)[1]
+    close(pmd.bounds.regularised_rate(far, gap, eta, tau, 0.9, 3), mine)
+    values = (pmd.evaluate(garnets, best, tau)[1] - q).abs().amax((-2, -1))
+    logs = (best.log() - policies[0].log()).abs().amax((-2, -1))
+    theirs = pmd.bounds.natural_rate(values, logs, alpha, tau, 0.9, 3)
+    for mine, library in zip(npg_sides(garnets, policies, alpha, tau), theirs, strict=True):
+        close(library, mine[1])
+    limit = pmd.bounds.regularised_rate(far, gap, math.inf, tau, 0.9, 1)[1]
+    close(limit, 0.9 * (gap + tau * far))

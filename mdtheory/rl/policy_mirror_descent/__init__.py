@@ -1,10 +1,11 @@
 """Policy mirror descent on tabular Markov decision processes.
 
 The chapter 'Policy mirror descent' derives what stands here: processes with their values
-(``mdp``, ``sparse``), examples (``models``), reference solutions (``planning``), and the update
-(``descent``).
+(``mdp``, ``sparse``), examples (``models``), reference solutions (``planning``), the update
+(``descent``), and the right sides of the theorems (``bounds``).
 """
 
+from mdtheory.rl.policy_mirror_descent import bounds
 from mdtheory.rl.policy_mirror_descent.descent import (
     Iterate,
     adaptive_trust_region,
@@ -41,6 +42,7 @@ __all__ = [
     "adaptive_trust_region",
     "bellman",
     "bellman_error",
+    "bounds",
     "evaluate",
     "from_gymnasium",
     "garnet",
