@@ -369,8 +369,8 @@ class _Start(NamedTuple):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Values of a policy, the next policy and the next dual."""
         value, action_value = self.evaluate(policy)
-        # The advantage differs from the action value by a constant in each state, which no map on
-        # the simplex sees, and it is smaller, which keeps digits.
+        # The advantage differs from the action value by a constant in each
+        # state, which no map on the simplex sees, and keeps more digits.
         gradient = value[..., None] - action_value
         dual = dual_step_unchecked(dual, gradient, step, self.magnet, self.temperature)
         following = self.mirror_map._to_primal(dual)

@@ -186,7 +186,7 @@ class TabularMDP:
         else:
             rows = self.transition.flatten(-3, -2)
             ahead = (rows @ value[..., None])[..., 0].unflatten(-1, self.reward.shape[-2:])
-        return self.reward + self.discount * ahead
+        return torch.add(self.reward, ahead, alpha=self.discount)
 
     def _follow(self, policy: Tensor) -> Tensor:
         r"""Transition matrix :math:`P_\pi` under a policy, ``(..., S, S)`` or sparse."""
@@ -294,7 +294,8 @@ def bellman(
     ahead = mdp.look_ahead(value)
     if policy is not None:
         mdp.check_policy("policy", policy)
-        return (policy * ahead).sum(-1) - penalty(policy, weight, mirror_map)
+        mean = (policy * ahead).sum(-1)
+        return mean - penalty(policy, weight, mirror_map) if weight else mean
     if weight == 0:
         return ahead.amax(-1)
     magnet = mirror_map._to_dual(ahead.new_full((mdp.actions,), 1 / mdp.actions))
@@ -349,7 +350,9 @@ def evaluate_unchecked(
     Returns:
         Value and action value.
     """
-    reward = (policy * mdp.reward).sum(-1) - penalty(policy, temperature, mirror_map)
+    reward = (policy * mdp.reward).sum(-1)
+    if temperature:
+        reward = reward - penalty(policy, temperature, mirror_map)
     follow = mdp._follow(policy)
     if mdp.is_sparse:
         value = sparse.discounted_sum(follow, reward, mdp.discount)
@@ -369,8 +372,6 @@ def penalty(policy: Tensor, temperature: float, mirror_map: MirrorMap) -> Tensor
     Returns:
         Shape ``(..., S)``.
     """
-    if temperature == 0:
-        return policy.new_zeros(policy.shape[:-1])
     uniform = policy.new_full(policy.shape[-1:], 1 / policy.shape[-1])
     return temperature * mirror_map._divergence(policy, uniform)
 
@@ -403,7 +404,8 @@ def require_simplex_map(mirror_map: MirrorMap | None) -> MirrorMap:
 
 def _solve(matrix: Tensor, right: Tensor, discount: float) -> Tensor:
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.solve(eye - discount * matrix, right[..., None])[..., 0]
+    system = torch.add(eye, matrix, alpha=-discount)
+    return torch.linalg.solve(system, right[..., None])[..., 0]
 
 
 def _check_dense(transition: Tensor, reward: Tensor) -> None:
