@@ -20,6 +20,12 @@ def garnets() -> pmd.TabularMDP:
 
 
 @pytest.fixture(scope="session")
+def hundred(garnets) -> pmd.TabularMDP:
+    """The first hundred of them, for mutants that need many iterations."""
+    return pmd.TabularMDP(garnets.transition[:100], garnets.reward[:100], garnets.discount)
+
+
+@pytest.fixture(scope="session")
 def few(garnets) -> pmd.TabularMDP:
     """The first twenty of them."""
     return pmd.TabularMDP(garnets.transition[:20], garnets.reward[:20], garnets.discount)

@@ -545,22 +545,22 @@ def test_a_bandit_and_a_huge_step_attain_the_bound(generator):
 
 @pytest.mark.theorem("thm-pmd-sublinear", "mutant")
 @pytest.mark.parametrize("mutant", ["myopic", "start gap dropped", "divergence dropped"])
-def test_a_mistake_breaks_the_mean_rate(garnets, generator, mutant):
-    initial, entropy = random_law(garnets, generator), mm.Entropy()
-    share = pmd.occupancy(garnets, optimum(garnets)[0], initial)
+def test_a_mistake_breaks_the_mean_rate(hundred, generator, mutant):
+    initial, entropy = random_law(hundred, generator), mm.Entropy()
+    share = pmd.occupancy(hundred, optimum(hundred)[0], initial)
     if mutant == "myopic":
         steps = [10.0] * 200
-        policies = descend(garnets, entropy, steps, signal=myopic)
-        fails(at_most, *sublinear_sides(garnets, entropy, steps, policies, initial), 1e-6)
+        policies = descend(hundred, entropy, steps, signal=myopic)
+        fails(at_most, *sublinear_sides(hundred, entropy, steps, policies, initial), 1e-6)
         return
     steps = [100.0] if mutant == "start gap dropped" else [0.001] * 30
-    path = Path(garnets, policies_of(garnets, entropy, steps), entropy, 0.0, share, initial)
+    path = Path(hundred, policies_of(hundred, entropy, steps), entropy, 0.0, share, initial)
     start_gap = mean(share, path.best_value - path.values[0])
     if mutant == "start gap dropped":
         start_gap = torch.zeros_like(start_gap)
     else:
         path.far = torch.zeros_like(path.far)
-    fails(at_most, *sublinear(path, start_gap, steps, garnets.discount), 1e-6)
+    fails(at_most, *sublinear(path, start_gap, steps, hundred.discount), 1e-6)
 
 
 # ------------------------------------------------------------------------------ thm-pmd-geometric
@@ -615,20 +615,20 @@ def test_the_recursion_is_exact_where_the_start_is_stationary(garnets):
 
 @pytest.mark.theorem("thm-pmd-geometric", "mutant")
 @pytest.mark.parametrize("mutant", ["steps do not grow", "myopic", "mismatch forgotten"])
-def test_a_mistake_breaks_the_linear_rate(garnets, generator, mutant):
-    initial, entropy, first = random_law(garnets, generator), mm.Entropy(), 0.02
-    theta = mismatch_of(garnets, initial)
-    steps = [first] * 250 if mutant == "steps do not grow" else growing(garnets, initial, first, 60)
+def test_a_mistake_breaks_the_linear_rate(hundred, generator, mutant):
+    initial, entropy, first = random_law(hundred, generator), mm.Entropy(), 0.02
+    theta = mismatch_of(hundred, initial)
+    steps = [first] * 250 if mutant == "steps do not grow" else growing(hundred, initial, first, 60)
     if mutant == "myopic":
         steps = [1e3] * 250
         first = 1e3
         tensors = [1e3] * 250
-        policies = descend(garnets, entropy, tensors, signal=myopic)
+        policies = descend(hundred, entropy, tensors, signal=myopic)
     else:
-        policies = policies_of(garnets, entropy, steps)
+        policies = policies_of(hundred, entropy, steps)
     if mutant == "mismatch forgotten":
         theta = torch.full_like(theta, 1.05)
-    sides = geometric_sides(garnets, entropy, first, steps, initial, policies, theta)
+    sides = geometric_sides(hundred, entropy, first, steps, initial, policies, theta)
     fails(at_most, *sides, 1e-6)
 
 
@@ -682,15 +682,15 @@ def test_the_recursion_with_all_that_it_drops(garnets, tau):
 
 @pytest.mark.theorem("thm-pmd-stationary", "mutant")
 @pytest.mark.parametrize("mutant", ["myopic", "divergence dropped", "sign"])
-def test_a_mistake_breaks_the_rate_under_the_stationary_law(garnets, mutant):
+def test_a_mistake_breaks_the_rate_under_the_stationary_law(hundred, mutant):
     entropy = mm.Entropy()
     if mutant == "divergence dropped":
-        policies = policies_of(garnets, entropy, [0.001] * 20)
-        fails(at_most, *stationary_sides(garnets, entropy, 1e9, policies, 0.0), 1e-6)
+        policies = policies_of(hundred, entropy, [0.001] * 20)
+        fails(at_most, *stationary_sides(hundred, entropy, 1e9, policies, 0.0), 1e-6)
         return
     signal = myopic if mutant == "myopic" else lambda mdp, q: -q
-    policies = descend(garnets, entropy, [10.0] * 150, signal=signal)
-    fails(at_most, *stationary_sides(garnets, entropy, 10.0, policies, 0.0), 1e-6)
+    policies = descend(hundred, entropy, [10.0] * 150, signal=signal)
+    fails(at_most, *stationary_sides(hundred, entropy, 10.0, policies, 0.0), 1e-6)
 
 
 # ---------------------------------------------------------------------------- thm-pmd-regularised
@@ -750,17 +750,17 @@ def test_the_limit_is_the_regularised_optimum(garnets, mirror_map):
 @pytest.mark.parametrize(
     "mutant", ["magnet forgotten", "rate squared", "myopic", "weight of 1 - a"]
 )
-def test_a_mistake_breaks_the_regularised_rate(garnets, mutant):
+def test_a_mistake_breaks_the_regularised_rate(hundred, mutant):
     entropy, tau = mm.Entropy(), 0.2
-    eta = (1 / garnets.discount - 1) / tau
-    rate = garnets.discount**2 if mutant == "rate squared" else None
+    eta = (1 / hundred.discount - 1) / tau
+    rate = hundred.discount**2 if mutant == "rate squared" else None
     signal = myopic if mutant == "myopic" else None
     move = {
         "magnet forgotten": lambda p, q, step: mm.mirror_step(entropy, p, -q, step),
         "weight of 1 - a": lambda p, q, step: (p.log() / (1 + step * tau) + step * q).softmax(-1),
     }.get(mutant)
-    policies = descend(garnets, entropy, [eta] * 60, tau, signal=signal, move=move)
-    fails(at_most, *regularised_sides(garnets, entropy, eta, tau, policies, rate), 1e-6)
+    policies = descend(hundred, entropy, [eta] * 60, tau, signal=signal, move=move)
+    fails(at_most, *regularised_sides(hundred, entropy, eta, tau, policies, rate), 1e-6)
 
 
 # ------------------------------------------------------------------------------------ thm-npg-sup
@@ -820,14 +820,14 @@ def test_equal_rewards_move_only_the_policy(generator):
 
 @pytest.mark.theorem("thm-npg-sup", "mutant")
 @pytest.mark.parametrize("mutant", ["magnet forgotten", "myopic", "policy term dropped"])
-def test_a_mistake_breaks_the_rate_of_the_natural_gradient(garnets, mutant, generator):
+def test_a_mistake_breaks_the_rate_of_the_natural_gradient(hundred, mutant, generator):
     tau, entropy = 0.2, mm.Entropy()
-    alpha = 0.5 * (1 - garnets.discount) / tau
-    eta = pmd.natural_step(alpha, garnets.discount, tau)
+    alpha = 0.5 * (1 - hundred.discount) / tau
+    eta = pmd.natural_step(alpha, hundred.discount, tau)
     start = None
     if mutant == "policy term dropped":  # start where the values are right and the policy is not
-        twin = pmd.TabularMDP(garnets.transition, torch.zeros_like(garnets.reward), 0.9)
-        start = random_policy(garnets, generator, 4.0)
+        twin = pmd.TabularMDP(hundred.transition, torch.zeros_like(hundred.reward), 0.9)
+        start = random_policy(hundred, generator, 4.0)
         policies = descend(twin, entropy, [eta] * 5, tau, start)
         logs = npg_sides(twin, policies, alpha / 50, tau, drop=True)[1]
         fails(at_most, logs[0] * 50, logs[1], 1e-6)
@@ -836,8 +836,8 @@ def test_a_mistake_breaks_the_rate_of_the_natural_gradient(garnets, mutant, gene
     move = None
     if mutant == "magnet forgotten":
         move = lambda p, q, step: mm.mirror_step(entropy, p, -q, step)  # noqa: E731
-    policies = descend(garnets, entropy, [eta] * 60, tau, signal=signal, move=move)
-    fails(at_most, *npg_sides(garnets, policies, alpha, tau)[0], 1e-6)
+    policies = descend(hundred, entropy, [eta] * 60, tau, signal=signal, move=move)
+    fails(at_most, *npg_sides(hundred, policies, alpha, tau)[0], 1e-6)
 
 
 # --------------------------------------------------------------------------- thm-policy-iteration
@@ -899,13 +899,13 @@ def test_a_fork_attains_the_rate():
 
 @pytest.mark.theorem("thm-policy-iteration", "mutant")
 @pytest.mark.parametrize("mutant", ["half a step", "myopic"])
-def test_a_mistake_breaks_the_contraction(garnets, mutant):
+def test_a_mistake_breaks_the_contraction(hundred, mutant):
     entropy = mm.Entropy()
-    policies = greedy_policies(garnets, 0.0, entropy, mix=0.95)
+    policies = greedy_policies(hundred, 0.0, entropy, mix=0.95)
     if mutant == "myopic":
-        choice = mm.Simplex().minimize_linear(-garnets.reward)
-        policies = [uniform(garnets)] + [choice] * 60
-    fails(at_most, *iteration_sides(garnets, policies, 0.0, entropy), 1e-6)
+        choice = mm.Simplex().minimize_linear(-hundred.reward)
+        policies = [uniform(hundred)] + [choice] * 60
+    fails(at_most, *iteration_sides(hundred, policies, 0.0, entropy), 1e-6)
 
 
 # ---------------------------------------------------------------------- the library's right sides
