@@ -35,7 +35,7 @@ from mdtheory.rl.policy_mirror_descent import (
 )
 
 BATCH, DISCOUNT, REPEATS, TOLERANCE = 10_000, 0.95, 5, 1e-8
-SIZES = [(5, 3, 2), (10, 4, 3)]  # states, actions, next states
+SIZES = [(3, 2, 2), (5, 3, 2), (10, 4, 3)]  # states, actions, next states
 STEPS = 6
 LARGE = (5_000, 10, 10)
 

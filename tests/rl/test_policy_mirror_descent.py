@@ -72,6 +72,10 @@ def test_the_generator_decides_the_garnet():
     assert not torch.equal(first.reward, other.reward)
 
 
+def test_a_number_is_a_batch_of_one_axis(generator):
+    assert pmd.garnet(4, 2, 2, 0.9, generator, 3).batch_shape == (3,)
+
+
 def test_a_sparse_garnet_is_the_dense_one(generator):
     seeds = [torch.Generator().manual_seed(8) for _ in range(2)]
     dense = pmd.garnet(30, 3, 4, 0.9, seeds[0])
@@ -488,6 +492,19 @@ def test_many_rewards_share_a_transition(garnets, generator):
         alone = pmd.TabularMDP(garnets.transition[0], reward[k], 0.9)
         close(solution.value[k], pmd.policy_iteration(alone).value)
         close(soft[k], pmd.policy_mirror_descent(alone, ENTROPY, 2.0, 4))
+
+
+def test_one_policy_and_one_law_for_a_whole_batch(few, generator):
+    policy = torch.randn(8, 3, generator=generator, dtype=F64).softmax(-1)
+    law = torch.randn(8, generator=generator, dtype=F64).softmax(-1)
+    value, share = pmd.evaluate(few, policy)[0], pmd.occupancy(few, policy, law)
+    after = pmd.policy_mirror_descent(few, ENTROPY, 1.0, 2, policy, 0.1)
+    assert value.shape == share.shape == (20, 8)
+    for k in (0, 19):
+        close(value[k], pmd.evaluate(one(few, k), policy)[0])
+        close(share[k], pmd.occupancy(one(few, k), policy, law))
+        alone = pmd.policy_mirror_descent(one(few, k), ENTROPY, 1.0, 2, policy, 0.1)
+        close(after[k], alone)
 
 
 def test_many_policies_on_one_process(garnets, generator):

@@ -1,5 +1,7 @@
 """Policy mirror descent on every device present against float64 on the CPU, and elsewhere."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -69,7 +71,22 @@ def cases_of_descent(device, dtype):
     )
 
 
+def right_sides(device, dtype):
+    mdp, law = process(device, dtype), initial(device, dtype)
+    first, best = mdp.uniform_policy(), policy(device, dtype)
+    far, gap = pmd.bounds.distance(mm.Entropy(), best, first, law), law.sum(-1)
+    return (
+        pmd.bounds.mean_rate(far, gap, [0.5, 1.0], 0.8),
+        pmd.bounds.linear_rate(far, gap, 5 * gap, 0.5, 0.8, 2),
+        pmd.bounds.stationary_rate(far, gap, 0.5, 0.8, 2),
+        pmd.bounds.regularised_rate(far, gap, 0.5, 0.1, 0.8, 2),
+        *pmd.bounds.natural_rate(far, gap, 0.5, 0.1, 0.8, 2),
+        pmd.bounds.contraction(gap, 0.8, 2),
+    )
+
+
 CASES = {
+    "bounds": right_sides,
     "evaluate": lambda d, t: pmd.evaluate(process(d, t), policy(d, t), 0.3),
     "occupancy": lambda d, t: (pmd.occupancy(process(d, t), policy(d, t), initial(d, t)),),
     "operators": values,
@@ -110,6 +127,14 @@ def test_nothing_is_left_on_another_device(name, elsewhere, monkeypatch):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_stationary_laws_stay_on_their_device(device):
+    mdp = process(device, torch.float64)
+    law = pmd.bounds.stationary_law(mdp, policy(device, torch.float64))
+    assert law.device.type == device
+    torch.testing.assert_close(law.sum(-1), torch.ones_like(law[:, 0]))
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_sparse_processes_stay_on_their_device(device):
     generator = torch.Generator(device).manual_seed(1)
     mdp = pmd.garnet(40, 3, 4, 0.9, generator, sparse=True)
@@ -122,3 +147,12 @@ def test_sparse_processes_stay_on_their_device(device):
     ):
         assert result.device.type == device
         assert bool(result.isfinite().all())
+
+
+def test_every_public_function_has_a_case():
+    """What makes no tensors, or lives on the CPU by its nature, is named here."""
+    source = Path(__file__).read_text("utf-8")
+    elsewhere = {"bounds", "Iterate", "Solution", "from_gymnasium", "gridworld", "linear_program"}
+    numbers_only = {"geometric_steps", "natural_step", "trust_region_steps"}
+    for name in set(pmd.__all__) - elsewhere - numbers_only:
+        assert f"pmd.{name}(" in source, name

@@ -85,7 +85,8 @@ def mean_rate(
     """
     _require_discount(discount)
     require_count("steps (their number)", len(steps))
-    taken = divergence.new_tensor(list(steps)).reshape(-1, *[1] * divergence.ndim)
+    taken = torch.stack([divergence.new_full((), step) for step in steps])
+    taken = taken.reshape(-1, *[1] * divergence.ndim)
     largest, total = taken.cummax(0).values, taken.cumsum(0)
     return (divergence + largest * start_gap) / ((1 - discount) * total)
 

@@ -22,7 +22,7 @@ def garnet(
     branching: int,
     discount: float,
     generator: torch.Generator,
-    batch: tuple[int, ...] = (),
+    batch: int | tuple[int, ...] = (),
     *,
     dtype: torch.dtype = F64,
     sparse: bool = False,
@@ -39,7 +39,7 @@ def garnet(
         branching: number of possible next states, at most ``states``.
         discount: in [0, 1).
         generator: source of the randomness; the tensors are made on its device.
-        batch: leading axes, one process for each entry.
+        batch: leading axes, one process for each entry; a number is one axis.
         dtype: of the tensors.
         sparse: one process with a sparse transition matrix; needs an empty ``batch``.
 
@@ -58,7 +58,8 @@ def garnet(
     if require_count("branching", branching) > states:
         raise ValueError(f"branching: expected at most {states} states, got {branching!r}")
     _require_generator(generator)
-    if sparse and tuple(batch):
+    batch = (batch,) if isinstance(batch, int) else tuple(batch)
+    if sparse and batch:
         raise ValueError(f"batch: expected () for a sparse process, got {batch!r}")
     device = generator.device
     shape = (*batch, states, actions, branching)
