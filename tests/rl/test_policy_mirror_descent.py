@@ -12,6 +12,7 @@ import torch
 
 from mdtheory.convex import mirror_maps as mm
 from mdtheory.rl import policy_mirror_descent as pmd
+from mdtheory.rl.policy_mirror_descent import mdp as mdp_module
 from mdtheory.rl.policy_mirror_descent import sparse
 
 F64 = torch.float64
@@ -505,6 +506,15 @@ def test_one_policy_and_one_law_for_a_whole_batch(few, generator):
         close(share[k], pmd.occupancy(one(few, k), policy, law))
         alone = pmd.policy_mirror_descent(one(few, k), ENTROPY, 1.0, 2, policy, 0.1)
         close(after[k], alone)
+
+
+def test_tiny_chains_are_summed_and_others_multiplied(garnets, generator, monkeypatch):
+    policy = drawn(garnets, generator)
+    both = []
+    for limit in (0, 1000):
+        monkeypatch.setattr(mdp_module, "TINY", limit)
+        both.append(pmd.evaluate(garnets, policy)[1])
+    close(*both)
 
 
 def test_many_policies_on_one_process(garnets, generator):

@@ -21,6 +21,8 @@ from mdtheory.convex.mirror_maps import Entropy, MirrorMap, Simplex
 from mdtheory.rl.policy_mirror_descent import sparse
 
 F64 = torch.float64
+# States times actions, up to which a chain is summed action by action.
+TINY = 32
 
 
 class TabularMDP:
@@ -192,7 +194,14 @@ class TabularMDP:
         r"""Transition matrix :math:`P_\pi` under a policy, ``(..., S, S)`` or sparse."""
         if self.is_sparse:
             return sparse.follow(self.transition, policy)
-        return (policy[..., None, :] @ self.transition)[..., 0, :]
+        if self.states * self.actions > TINY:
+            return (policy[..., None, :] @ self.transition)[..., 0, :]
+        # A batch of tiny products costs more than passes over all of them.
+        follow = policy[..., :1] * self.transition[..., 0, :]
+        for action in range(1, self.actions):
+            weight = policy[..., action, None]
+            follow = torch.addcmul(follow, weight, self.transition[..., action, :])
+        return follow
 
 
 def evaluate(
