@@ -1,0 +1,1 @@
+"""Reinforcement learning: the second part of the book."""

@@ -1,0 +1,186 @@
+"""Large single processes: sparse rows, and linear systems whose solution is certified."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+# Vectors of one Krylov space, before it is started anew.
+BASIS = 40
+# A residual of this many roundings of the solution counts as none.
+ROUNDINGS = 32.0
+
+
+def csr(row_starts: Tensor, columns: Tensor, entries: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix by its compressed rows, without PyTorch's note that the layout is young.
+
+    Args:
+        row_starts: where each row begins in ``columns``, shape ``(rows + 1,)``.
+        columns: column of each entry, shape ``(n,)``.
+        entries: their values, shape ``(n,)``.
+        shape: rows and columns.
+
+    Returns:
+        The matrix.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse ")
+        return torch.sparse_csr_tensor(row_starts, columns, entries, shape, check_invariants=False)
+
+
+def to_csr(matrix: Tensor) -> Tensor:
+    """A sparse matrix with compressed rows.
+
+    Args:
+        matrix: CSR or COO.
+
+    Returns:
+        The same matrix as CSR.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse ")
+        return matrix.to_sparse_csr()
+
+
+def transpose(matrix: Tensor) -> Tensor:
+    """The transposed matrix, again with compressed rows.
+
+    Args:
+        matrix: CSR.
+
+    Returns:
+        CSR.
+    """
+    rows, columns = matrix.shape
+    order = torch.argsort(matrix.col_indices(), stable=True)
+    counts = torch.bincount(matrix.col_indices(), minlength=columns)
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return csr(starts, _row_of(matrix)[order], matrix.values()[order], (columns, rows))
+
+
+def follow(transition: Tensor, policy: Tensor) -> Tensor:
+    r"""Transition matrix :math:`P_\pi` under a policy.
+
+    Args:
+        transition: CSR, shape ``(S * A, S)``.
+        policy: probabilities, shape ``(S, A)``.
+
+    Returns:
+        CSR of shape ``(S, S)``. Actions of probability 0 leave no entries, so that a
+        deterministic policy has as few as one row of ``transition`` a state.
+    """
+    states, actions = policy.shape
+    starts, weight = transition.crow_indices(), policy.flatten()
+    lengths = starts.diff()
+    kept = weight > 0
+    per_row = torch.where(kept, lengths, torch.zeros_like(lengths))
+    rows = kept.nonzero()[:, 0]
+    first = torch.repeat_interleave(starts[:-1][rows], lengths[rows])
+    ends = per_row.cumsum(0)
+    begin = torch.repeat_interleave((ends - per_row)[rows], lengths[rows])
+    at = first + torch.arange(len(first), device=first.device) - begin
+    entries = transition.values()[at] * torch.repeat_interleave(weight[rows], lengths[rows])
+    totals = torch.cat([ends.new_zeros(1), ends.view(states, actions)[:, -1]])
+    return csr(totals, transition.col_indices()[at], entries, (states, states))
+
+
+def discounted_sum(
+    matrix: Tensor, right: Tensor, discount: float, *, order: float = math.inf
+) -> Tensor:
+    r"""The solution of :math:`x = b + \gamma M x`, certified by its residual.
+
+    Restarted GMRES (Saad and Schultz, 1986) shrinks the residual :math:`b + \gamma M x - x`; where
+    it stalls, plain iteration goes on, which shrinks it by :math:`\gamma` every time. As
+    :math:`\|M\| \le 1`, a residual of norm :math:`\epsilon` leaves an error of at most
+    :math:`\epsilon / (1 - \gamma)`, equation ``eq-bellman-certificate``.
+
+    Args:
+        matrix: :math:`M`, CSR, square, of norm at most 1: rows that sum to 1, or the transpose.
+        right: :math:`b`, shape ``(S,)``, float64.
+        discount: :math:`\gamma`, below 1.
+        order: the norm in which that holds: infinity for rows that sum to 1, 1 for columns.
+
+    Returns:
+        :math:`x`, shape ``(S,)``, with a residual of a few roundings of its norm.
+
+    Raises:
+        ArithmeticError: rounding does not let the residual become that small.
+    """
+
+    def residual_of(x: Tensor) -> Tensor:
+        return right + discount * (matrix @ x) - x
+
+    def small(residual: Tensor, x: Tensor) -> bool:
+        limit = ROUNDINGS * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(x, order)
+        return bool(torch.linalg.vector_norm(residual, order) <= limit)
+
+    x = right / (1 - discount) if order == math.inf else right
+    residual = residual_of(x)
+    for _ in range(50):
+        if small(residual, x):
+            return x
+        nearer = x + _krylov_correction(matrix, residual, discount)
+        following = residual_of(nearer)
+        if not bool(following.norm() < 0.5 * residual.norm()):
+            break
+        x, residual = nearer, following
+    sweeps = 2 if discount == 0 else math.ceil(math.log(1e-40) / math.log(discount)) + 2
+    for _ in range(sweeps):
+        if small(residual, x):
+            return x
+        x = x + residual
+        residual = residual_of(x)
+    raise ArithmeticError(
+        "discounted_sum: expected a residual of a few roundings, got "
+        f"{torch.linalg.vector_norm(residual, order).item()!r}"
+    )
+
+
+def _krylov_correction(matrix: Tensor, residual: Tensor, discount: float) -> Tensor:
+    """The vector of a Krylov space that shrinks the residual most: one cycle of GMRES."""
+    length = residual.norm()
+    basis = residual.new_zeros(BASIS + 1, residual.shape[0])
+    hessenberg = residual.new_zeros(BASIS + 1, BASIS)
+    basis[0] = residual / length
+    size, goal = BASIS, torch.finfo(residual.dtype).eps
+    for k in range(BASIS):
+        w = basis[k] - discount * (matrix @ basis[k])
+        known = basis[: k + 1]
+        # Twice is enough: Gram-Schmidt leaves nothing in the old directions.
+        for _ in range(2):
+            part = known @ w
+            w = w - part @ known
+            hessenberg[: k + 1, k] += part
+        norm = w.norm()
+        hessenberg[k + 1, k] = norm
+        if float(norm) <= goal:
+            size = k + 1
+            break
+        basis[k + 1] = w / norm
+        if k % 5 == 4 and _left_over(hessenberg[: k + 2, : k + 1]) <= 1e-15:
+            size = k + 1
+            break
+    small = hessenberg[: size + 1, :size]
+    target = small.new_zeros(size + 1, 1)
+    target[0] = length
+    weights = torch.linalg.lstsq(small, target).solution[:, 0]
+    return weights @ basis[:size]
+
+
+def _left_over(hessenberg: Tensor) -> float:
+    """Share of the residual that the space built so far cannot remove."""
+    target = hessenberg.new_zeros(hessenberg.shape[0], 1)
+    target[0] = 1
+    solution = torch.linalg.lstsq(hessenberg, target).solution
+    return float((target - hessenberg @ solution).norm())
+
+
+def _row_of(matrix: Tensor) -> Tensor:
+    """Row of each entry of a CSR matrix."""
+    starts = matrix.crow_indices()
+    return torch.repeat_interleave(
+        torch.arange(matrix.shape[0], device=starts.device), starts.diff()
+    )
