@@ -1,0 +1,1 @@
+"""Part two of the book: policy optimisation in reinforcement learning."""
