@@ -96,8 +96,7 @@ class _TensorWorld(World):
         require_count("seeds", seeds)
         require_count("copies", copies)
         self.generator, self.shape = generator, (seeds, copies)
-        options = {"dtype": dtype, "device": generator.device}
-        self.state = torch.zeros(*self.shape, self.width, **options)
+        self.state = torch.zeros(*self.shape, self.width, dtype=dtype, device=generator.device)
         self.age = torch.zeros(self.shape, dtype=torch.int64, device=generator.device)
         self.over = torch.zeros(self.shape, dtype=torch.bool, device=generator.device)
 

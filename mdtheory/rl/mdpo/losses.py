@@ -34,7 +34,7 @@ def mdpo_loss(
     :math:`-\rho\, A + D / t` with :math:`\rho = \exp(\log\pi_\theta - \log\pi_k)`.
 
     Args:
-        log_prob: log-probability of each action under the policy that is being changed, ``(..., n)``.
+        log_prob: log-probability of each action under the policy being changed, ``(..., n)``.
         old_log_prob: the same under the policy that acted, stored when it acted, ``(..., n)``.
         advantage: advantages of the old policy, reward units, ``(..., n)``.
         divergence: divergence from the old to the new policy in each state, new policy in the
@@ -53,8 +53,7 @@ def mdpo_loss(
     Source:
         Tomar, Shani, Efroni and Ghavamzadeh (2022), equation 8 and algorithm 1.
     """
-    _check("log_prob", log_prob, old_log_prob=old_log_prob, advantage=advantage,
-           divergence=divergence)  # fmt: skip
+    _check(log_prob, old_log_prob=old_log_prob, advantage=advantage, divergence=divergence)
     step = _positive("step_size", step_size, log_prob)
     return mdpo_loss_unchecked(log_prob, old_log_prob, advantage, divergence, step, weight)
 
@@ -114,7 +113,7 @@ def ppo_loss(
     Source:
         Schulman, Wolski, Dhariwal, Radford and Klimov (2017), equation 7.
     """
-    _check("log_prob", log_prob, old_log_prob=old_log_prob, advantage=advantage)
+    _check(log_prob, old_log_prob=old_log_prob, advantage=advantage)
     if require_number("clip_range", clip_range, 0.0, strict=True) >= 1:
         raise ValueError(f"clip_range: expected a number in (0, 1), got {clip_range!r}")
     ratio = (log_prob - old_log_prob).exp()
@@ -159,13 +158,41 @@ def off_policy_actor_loss(
     Source:
         Tomar, Shani, Efroni and Ghavamzadeh (2022), section 4.2 and appendix on Tsallis entropy.
     """
-    _check("log_prob", log_prob, old_log_prob=old_log_prob, value=value)
+    _check(log_prob, old_log_prob=old_log_prob, value=value)
     require_number("order", order, 0.0, strict=True)
     c = _nonnegative("divergence_weight", divergence_weight, log_prob)
     bonus = _nonnegative("entropy_weight", entropy_weight, log_prob)
-    new = log_q_of_log(log_prob, order)
-    old = log_q_of_log(old_log_prob, order)
-    return mean_over_samples(c * new + order * (bonus - c) * old - value, weight)
+    return off_policy_actor_loss_unchecked(log_prob, old_log_prob, value, c, bonus, order, weight)
+
+
+def off_policy_actor_loss_unchecked(
+    log_prob: Tensor,
+    old_log_prob: Tensor | None,
+    value: Tensor,
+    divergence_weight: float | Tensor,
+    entropy_weight: float | Tensor,
+    order: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """:func:`off_policy_actor_loss` for inner loops, on arguments that were checked before.
+
+    Args:
+        log_prob: as in :func:`off_policy_actor_loss`.
+        old_log_prob: as there; ``None`` where both weights are equal and nothing of it is left.
+        value: as there.
+        divergence_weight: a number, or a tensor that broadcasts with the samples.
+        entropy_weight: like ``divergence_weight``.
+        order: as there.
+        weight: as there.
+
+    Returns:
+        One loss for each leading index.
+    """
+    terms = divergence_weight * log_q_of_log(log_prob, order) - value
+    if old_log_prob is not None:
+        pull = order * (entropy_weight - divergence_weight)
+        terms = terms + pull * log_q_of_log(old_log_prob, order)
+    return mean_over_samples(terms, weight)
 
 
 def tsallis_divergence(new: Tensor, old: Tensor, order: float = 1.0) -> Tensor:
@@ -196,7 +223,7 @@ def tsallis_divergence(new: Tensor, old: Tensor, order: float = 1.0) -> Tensor:
 
 
 def bregman_map(order: float) -> MirrorMap:
-    """Mirror map on the simplex whose divergence has this order: ``Entropy`` at 1, else ``Tsallis``.
+    """Mirror map of the simplex of this order: ``Entropy`` at 1, else ``Tsallis``.
 
     Args:
         order: :math:`q > 0`.
@@ -262,12 +289,12 @@ def mean_over_samples(terms: Tensor, weight: Tensor | None = None) -> Tensor:
     return (weight * terms).sum(-1) / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def _check(name: str, value: Tensor, **others: Tensor) -> None:
-    require_tensor(name, value)
-    for other_name, other in others.items():
-        require_tensor(other_name, other)
-        require_same_kind(other_name, other, name, value)
-        require_broadcastable(other_name, other, name, value)
+def _check(log_prob: Tensor, **others: Tensor) -> None:
+    require_tensor("log_prob", log_prob)
+    for name, other in others.items():
+        require_tensor(name, other)
+        require_same_kind(name, other, "log_prob", log_prob)
+        require_broadcastable(name, other, "log_prob", log_prob)
 
 
 def _positive(name: str, number: float | Tensor, samples: Tensor) -> float | Tensor:

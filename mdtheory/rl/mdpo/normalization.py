@@ -17,10 +17,9 @@ class Moments:
 
     def __init__(self, seeds: int, width: int, like: Tensor) -> None:
         # In double precision: sums over millions of rows.
-        options = {"dtype": torch.float64, "device": like.device}
-        self.count = torch.zeros(seeds, 1, **options)
-        self.mean = torch.zeros(seeds, width, **options)
-        self.square = torch.zeros(seeds, width, **options)
+        self.count = like.new_zeros(seeds, 1, dtype=torch.float64)
+        self.mean = like.new_zeros(seeds, width, dtype=torch.float64)
+        self.square = torch.zeros_like(self.mean)
         self._set(like)
 
     def _set(self, like: Tensor) -> None:
@@ -76,15 +75,15 @@ class Moments:
 
 
 class RewardScale:
-    """Divides rewards by the deviation of discounted returns, for each seed.
+    r"""Divides rewards by the deviation of discounted returns, for each seed.
 
-    The return is summed forwards, :math:`G_t = \\gamma G_{t-1} + r_t`, and starts anew with each
+    The return is summed forwards, :math:`G_t = \gamma G_{t-1} + r_t`, and starts anew with each
     episode; its variance is the scale of what the critic must learn.
 
     Args:
         seeds: number of seeds.
         copies: copies of the environment of each seed.
-        discount: :math:`\\gamma`.
+        discount: :math:`\gamma`.
         like: tensor whose dtype and device are kept.
     """
 

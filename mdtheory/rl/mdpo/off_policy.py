@@ -15,7 +15,11 @@ from mdtheory.checks import require_count, require_number
 from mdtheory.rl.mdpo.checkpoints import load_checkpoint, save_checkpoint
 from mdtheory.rl.mdpo.distributions import SquashedGaussian
 from mdtheory.rl.mdpo.environments import Environment, World, as_environment
-from mdtheory.rl.mdpo.losses import log_q_of_log, mean_over_samples
+from mdtheory.rl.mdpo.losses import (
+    log_q_of_log,
+    mean_over_samples,
+    off_policy_actor_loss_unchecked,
+)
 from mdtheory.rl.mdpo.networks import Network, adam
 from mdtheory.rl.mdpo.replay import Replay, Transitions
 
@@ -126,9 +130,7 @@ class SquashedPolicy:
         sizes = (environment.observed, *hidden, 2 * environment.actions)
         self.network = Network(seeds, sizes, generator, activation="relu", last_gain=0.1)
 
-    def law(
-        self, observation: Tensor, parameters: list[Tensor] | None = None
-    ) -> SquashedGaussian:
+    def law(self, observation: Tensor, parameters: list[Tensor] | None = None) -> SquashedGaussian:
         """Law of the action in each state.
 
         Args:
@@ -328,13 +330,14 @@ class OffPolicyRun:
         fixed = [p.detach() for p in self.critic.parameters]
         values = self._values(batch.observation, raw.tanh(), fixed)
         value = values.amin(1) if s.actor_value == "least" else values[:, 0]
-        loss = s.divergence_weight * log_q_of_log(log_prob, s.order) - value
-        pull = s.order * (s.entropy_weight - s.divergence_weight)
-        if pull != 0:
+        old = None
+        if s.divergence_weight != s.entropy_weight:
             old = self.policy.law(batch.observation, self.old).log_prob(raw)
-            loss = loss + pull * log_q_of_log(old, s.order)
+        loss = off_policy_actor_loss_unchecked(
+            log_prob, old, value, s.divergence_weight, s.entropy_weight, s.order, batch.weight
+        )
         self.policy_optimizer.zero_grad(set_to_none=True)
-        mean_over_samples(loss, batch.weight).sum().backward()
+        loss.sum().backward()
         self.policy_optimizer.step()
 
     def record(self) -> OffPolicyRecord:

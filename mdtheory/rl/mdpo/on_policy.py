@@ -335,7 +335,7 @@ class OnPolicyRun:
             if self.algorithm == "ppo":
                 loss = ppo_loss(log_prob, old_logs, advantage, s.clip_range, weight=weight)
             else:
-                past = type(law)(*parts)  # type: ignore[arg-type, call-arg]
+                past = type(law)(*parts)
                 first, second = (law, past) if s.direction == "new-old" else (past, law)
                 distance = first.divergence(second, s.order)  # type: ignore[arg-type]
                 loss = mdpo_loss_unchecked(
