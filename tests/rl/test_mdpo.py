@@ -332,6 +332,212 @@ def test_push_is_the_derivative_along_a_direction(generator, activation):
     _, expected = torch.autograd.functional.jvp(
         lambda *p: network(inputs, p), parameters, tuple(directions)
     )
+    torch.testing.assert_close(network.push(inputs, directions).detach(), expected.detach())
+
+
+def test_gradients_are_clipped_for_each_copy():
+    first, second = torch.zeros(2, 3), torch.zeros(2, 1, 2)
+    first.grad = torch.tensor([[3.0, 0, 0], [0.1, 0, 0]])
+    second.grad = torch.tensor([[[4.0, 0]], [[0.0, 0]]])
+    norms = clip_gradients([first, second], 0.5)
+    torch.testing.assert_close(norms, torch.tensor([5.0, 0.1]))
+    torch.testing.assert_close(first.grad[:, 0], torch.tensor([0.3, 0.1]))
+    torch.testing.assert_close(second.grad[0, 0, 0], torch.tensor(0.4))
+
+
+# ----------------------------------------------------------------------------------- environments
+
+
+@pytest.mark.parametrize(
+    ("ours", "name"), [(CartPole(float64), "CartPole-v1"), (Pendulum(float64), "Pendulum-v1")]
+)
+def test_our_worlds_move_as_those_of_gymnasium(ours, name):
+    theirs = gymnasium.make(name).unwrapped
+    world = ours.start(2, 3, source())
+    world.reset()
+    generator = source(5)
+    for _ in range(8):
+        if ours.discrete:
+            action = torch.randint(2, (2, 3), generator=generator)
+        else:
+            action = 3 * torch.rand(2, 3, 1, generator=generator, dtype=float64) - 1.5
+        before = world.state.clone()
+        moment = world.step(action)
+        for i in range(2):
+            for j in range(3):
+                theirs.reset()
+                theirs.state = before[i, j].numpy().copy()
+                order = int(action[i, j]) if ours.discrete else 2 * action[i, j].numpy()
+                seen, reward, terminated, _, _ = theirs.step(order)
+                expected = torch.as_tensor(seen).to(float64)
+                torch.testing.assert_close(moment.observation[i, j], expected, rtol=1e-5, atol=1e-5)
+                assert moment.reward[i, j].item() == pytest.approx(float(reward), rel=1e-6)
+                assert bool(moment.terminated[i, j]) == terminated
+
+
+@pytest.mark.parametrize("name", [CartPole(), "CartPole-v1"], ids=["tensors", "gymnasium"])
+def test_worlds_reset_in_the_step_after_the_last(name):
+    environment = GymnasiumEnvironment(name) if isinstance(name, str) else name
+    world = environment.start(1, 2, source())
+    seen = world.reset()
+    assert seen.shape == (1, 2, 4)
+    action = torch.tensor([[0, 1]])
+    for _ in range(100):
+        moment = world.step(action)
+        if moment.terminated.any():
+            break
+    ended = moment.terminated
+    assert ended.any()
+    # The observation in which the episode ended, not the first of the next one.
+    assert (moment.observation[ended][:, 2].abs() > math.pi / 15).all()
+    assert (moment.reward[ended] == 1).all()
+    after = world.step(action)
+    assert (after.observation[ended].abs() <= 0.05).all()
+    assert (after.reward[ended] == 0).all()
+    assert not (after.terminated | after.truncated)[ended].any()
+    again = world.step(action)
+    assert (again.reward[ended] == 1).all()
+    world.close()
+
+
+def test_time_limits_truncate_and_do_not_terminate():
+    world = Pendulum().start(1, 3, source())
+    world.reset()
+    action = torch.zeros(1, 3, 1)
+    for k in range(1, 203):
+        moment = world.step(action)
+        assert not moment.terminated.any()
+        assert bool(moment.truncated.all()) == (k == 200)
+    theirs = GymnasiumEnvironment("Pendulum-v1").start(1, 3, source())
+    theirs.reset()
+    for k in range(1, 202):
+        moment = theirs.step(action)
+        assert bool(moment.truncated.all()) == (k == 200)
+    theirs.close()
+
+
+def test_actions_are_scaled_to_what_the_environment_wants():
+    environment = GymnasiumEnvironment("Pendulum-v1")
+    assert (environment.observed, environment.actions, environment.discrete) == (3, 1, False)
+    world = environment.start(1, 1, source())
+    world.reset()
+    orders = []
+
+    class Heard:
+        def step(self, order):
+            orders.append(order.copy())
+            return torch.zeros(1, 3).numpy(), *(torch.zeros(1).numpy() for _ in range(3)), {}
+
+    world.worlds.close()
+    world.worlds = Heard()
+    for value in (-1.0, 0.25, 7.0):
+        world.step(torch.full((1, 1, 1), value))
+    assert [order.item() for order in orders] == [-2.0, 0.5, 2.0]
+
+
+def test_environments_that_do_not_fit_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"^name: expected observations"):
+        GymnasiumEnvironment("FrozenLake-v1")
+    with pytest.raises(TypeError, match=r"^environment: expected"):
+        train_on_policy(3, 4096, source())
+    with pytest.raises(ValueError, match=r"^environment: expected continuous"):
+        train_off_policy(CartPole(), 100, source())
+    with pytest.raises(ValueError, match=r"^copies: expected"):
+        CartPole().start(1, 0, source())
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ImportError, match="notebooks"):
+        GymnasiumEnvironment("CartPole-v1")
+
+
+def test_without_mujoco_the_message_says_what_to_install(monkeypatch):
+    def missing(name):
+        raise gymnasium.error.DependencyNotInstalled("no mujoco")
+
+    monkeypatch.setattr(gymnasium, "make", missing)
+    with pytest.raises(ImportError, match=r"mdtheory\[mujoco\]"):
+        GymnasiumEnvironment("HalfCheetah-v5")
+
+
+# ----------------------------------------------------------------------------------- normalisation
+
+
+def test_moments_of_pieces_are_the_moments_of_the_whole(generator):
+    rows = 3 + 2 * torch.randn(2, 90, 3, generator=generator, dtype=float64)
+    weight = (torch.rand(2, 90, generator=generator) < 0.7).to(float64)
+    moments = Moments(2, 3, rows)
+    torch.testing.assert_close(moments.standardize(rows), rows.clamp(-10, 10))
+    for piece in (slice(0, 20), slice(20, 21), slice(21, 90)):
+        moments.update(rows[:, piece], weight[:, piece])
+    for k in range(2):
+        kept = rows[k][weight[k] == 1]
+        torch.testing.assert_close(moments.mean[k], kept.mean(0))
+        variance = moments.square[k] / moments.count[k]
+        torch.testing.assert_close(variance, kept.var(0, correction=0))
+        ready = moments.standardize(rows)[k][weight[k] == 1]
+        torch.testing.assert_close(ready.mean(0), torch.zeros(3).double(), atol=1e-6, rtol=0)
+    again = Moments(2, 3, rows)
+    again.load(moments.state())
+    assert torch.equal(again.standardize(rows), moments.standardize(rows))
+
+
+def test_rewards_are_divided_by_the_deviation_of_returns(generator):
+    rewards = torch.randn(50, 1, 2, generator=generator, dtype=float64)
+    ended = torch.zeros(50, 1, 2, dtype=torch.bool)
+    ended[20, 0, 0] = True
+    scale = RewardScale(1, 2, 0.9, rewards)
+    ready = scale.scale(rewards, ended, torch.ones_like(rewards))
+    sums = []
+    for copy in range(2):
+        total = 0.0
+        for t in range(50):
+            total = 0.9 * total + rewards[t, 0, copy].item()
+            sums.append(total)
+            total = 0.0 if ended[t, 0, copy] else total
+    deviation = torch.tensor(sums).double().std(correction=0)
+    torch.testing.assert_close(ready, rewards / deviation, rtol=1e-6, atol=1e-6)
+
+
+def test_statistics_are_frozen_in_evaluation():
+    policy = Policy(Pendulum(), 2, (4,), source(), normalize=True)
+    policy.moments.update(torch.randn(2, 30, 3, generator=source()), torch.ones(2, 30))
+    before = {name: part.clone() for name, part in policy.moments.state().items()}
+    evaluate(policy, Pendulum(), source(), episodes=2)
+    assert all(torch.equal(before[name], part) for name, part in policy.moments.state().items())
+
+
+# --------------------------------------------------------------------------------------- training
+
+
+class Corridor(Environment):
+    """One state; action 1 pays 1. Episodes of three steps, then the step that resets."""
+
+    observed, actions, discrete = 1, 2, True
+
+    def start(self, seeds, copies, generator):
+        return _CorridorWorld(seeds, copies)
+
+
+class _CorridorWorld(World):
+    def __init__(self, seeds, copies):
+        self.shape = (seeds, copies)
+
+    def reset(self):
+        self.clock = 0
+        return torch.ones(*self.shape, 1)
+
+    def step(self, action):
+        fresh = self.clock == 3
+        self.clock = 0 if fresh else self.clock + 1
+        no = torch.zeros(self.shape, dtype=torch.bool)
+        reward = torch.zeros(self.shape) if fresh else action.float()
+        return Moment(torch.ones(*self.shape, 1), reward, no | (self.clock == 3), no)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_learns_what_pays(algorithm):
+    settings = OnPolicySettings(
+        copies=8, horizon=32, hidden=(8,), policy_rate=0.01, step_size=3.0, radius=0.05
+    )
     record = train_on_policy(
         Corridor(), 40 * 256, source(), algorithm=algorithm, seeds=3, settings=settings
     )
@@ -639,7 +845,7 @@ def test_off_policy_training_finds_the_best_action(sac):
         Target(), 900, source(), seeds=2, settings=settings.sac() if sac else settings
     )
     action = record.policy.act(torch.ones(2, 1, 1))
-    torch.testing.assert_close(action, torch.full((2, 1, 1), 0.5), atol=0.15, rtol=0)
+    torch.testing.assert_close(action, torch.full((2, 1, 1), 0.5), atol=0.2, rtol=0)
     assert (evaluate(record.policy, Target(), source(), episodes=2) > -0.1).all()
 
 
