@@ -611,10 +611,11 @@ def test_the_divergence_holds_the_policy_back():
     assert (moved(step_size=1e-2) < 0.5 * moved(step_size=100.0)).all()
 
 
-def test_the_trust_region_is_kept():
-    policy = Policy(CartPole(), 3, (8,), source())
-    seen, generator = torch.randn(3, 60, 4, generator=source()), source(3)
-    action = torch.randint(2, (3, 60), generator=generator)
+@pytest.mark.parametrize("environment", [CartPole(), Pendulum()], ids=["discrete", "continuous"])
+def test_the_trust_region_is_kept(environment):
+    policy = Policy(environment, 3, (8,), source())
+    seen, generator = torch.randn(3, 60, environment.observed, generator=source()), source(3)
+    action = policy.law(seen).sample(generator).detach()
     advantage = torch.randn(3, 60, generator=generator)
     advantage[2] = 0
     weight = torch.ones(3, 60)
@@ -629,6 +630,50 @@ def test_the_trust_region_is_kept():
     assert (gain[:2] > advantage.mean(-1)[:2]).all()
     assert taken[2] == 0
     assert distance[2].abs() < 1e-9
+
+
+@pytest.mark.parametrize("environment", [CartPole(), Pendulum()], ids=["discrete", "continuous"])
+def test_the_old_law_stays_when_the_policy_is_changed_in_place(environment):
+    policy = Policy(environment, 2, (4,), source())
+    seen = torch.randn(2, 5, environment.observed, generator=source())
+    with torch.no_grad():
+        law = policy.law(seen)
+        before = [part.clone() for part in law]
+        for parameter in policy.parameters:
+            parameter.add_(1.0)
+        assert all(torch.equal(a, b) for a, b in zip(before, law, strict=True))
+        assert not any(torch.equal(a, b) for a, b in zip(before, policy.law(seen), strict=True))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_recorded_divergence_is_that_of_the_policies(algorithm):
+    """Mean and deviation both count."""
+    run = OnPolicyRun(Pendulum(), 64, source(), algorithm, 2, SMALL)
+    keep = {}
+    improve = run.improve_policy
+
+    def remember(batch):
+        keep["seen"], keep["weight"] = batch.seen, batch.weight
+        keep["old"] = [part.clone() for part in run.policy.law(batch.seen).detach()]
+        improve(batch)
+
+    run.improve_policy = remember
+    run.iterate()
+    old, new = Gaussian(*keep["old"]), run.policy.law(keep["seen"]).detach()
+    assert not torch.equal(old.log_std, new.log_std)
+    expected = (keep["weight"] * new.kl(old)).sum(-1) / keep["weight"].sum(-1)
+    torch.testing.assert_close(run.record().divergences[0], expected)
+
+
+def test_the_direction_of_the_divergence_makes_a_difference_after_one_step():
+    runs = [
+        train_on_policy(
+            Pendulum(), 64, source(), seeds=2,
+            settings=OnPolicySettings(**{**vars(SMALL), "policy_rate": 0.02, **change}),
+        )
+        for change in ({}, {"direction": "old-new"})
+    ]  # fmt: skip
+    assert not torch.equal(runs[0].policy.log_std, runs[1].policy.log_std)
 
 
 class Killed(Exception):

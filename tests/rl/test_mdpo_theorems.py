@@ -19,7 +19,7 @@ from mdtheory.rl.mdpo import (
     ppo_loss,
     tsallis_divergence,
 )
-from mdtheory.rl.mdpo.environments import CartPole
+from mdtheory.rl.mdpo.environments import CartPole, Pendulum
 from mdtheory.rl.mdpo.policies import Policy
 from mdtheory.rl.mdpo.trust_region import (
     conjugate_gradients,
@@ -311,14 +311,14 @@ def test_other_regions_are_found_out(normal, mutant):
 # -------------------------------------------------------------------------------- prop-trpo-step
 
 
-@pytest.fixture
-def small_policy(generator):
-    """A network in float64, its Fisher matrix by brute force."""
-    policy = Policy(CartPole(), 2, (3,), generator, dtype=float64)
+@pytest.fixture(params=[CartPole(), Pendulum()], ids=["categorical", "gaussian"])
+def small_policy(generator, request):
+    """A network in float64, with states and their weights."""
+    policy = Policy(request.param, 2, (3,), generator, dtype=float64)
     with torch.no_grad():
         for parameter in policy.parameters:
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=float64) / 2)
-    seen = torch.randn(2, 30, 4, generator=generator, dtype=float64)
+    seen = torch.randn(2, 30, request.param.observed, generator=generator, dtype=float64)
     weight = (torch.rand(2, 30, generator=generator) < 0.8).to(float64)
     return policy, seen, weight
 
@@ -327,10 +327,13 @@ def brute_fisher(policy, seen, weight):
     """Second derivative of the mean KL(old, new) at the old parameters, by autograd."""
     old = policy.law(seen).detach()
     share = weight / weight.sum(-1, keepdim=True)
+    number = len(policy.network.parameters)
 
     def mean_kl(vector):
         parts = unflatten(vector, policy.parameters)
-        return (share * old.kl(Categorical(policy.network(seen, parts)))).sum()
+        output = policy.network(seen, parts[:number])
+        new = Categorical(output) if number == len(parts) else Gaussian(output, parts[-1])
+        return (share * old.kl(new)).sum()
 
     origin = flatten([p.detach() for p in policy.parameters])
     full = torch.autograd.functional.hessian(mean_kl, origin)

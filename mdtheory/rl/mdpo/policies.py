@@ -70,7 +70,10 @@ class Policy:
             The law.
         """
         output = self.network(seen)
-        return Categorical(output) if self.log_std is None else Gaussian(output, self.log_std)
+        if self.log_std is None:
+            return Categorical(output)
+        # A copy: the law of the old policy must stay when the parameter is changed in place.
+        return Gaussian(output, self.log_std.clone())
 
     def push(self, seen: Tensor, directions: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Change of what the law is made of when the parameters move along ``directions``.
