@@ -47,6 +47,7 @@ class OnPolicySettings:
             comparison on the page only.
         clip_range: PPO's :math:`\epsilon`.
         radius: TRPO's largest divergence.
+        conjugate_steps: TRPO's products with the Fisher matrix for a direction.
         critic_epochs: passes over the batch for the critic.
         critic_batch: samples of a critic step; ``None`` is the full batch.
         critic_rate: Adam's rate for the critic.
@@ -73,6 +74,7 @@ class OnPolicySettings:
     direction: Direction = "new-old"
     clip_range: float = 0.2
     radius: float = 0.01
+    conjugate_steps: int = 10
     critic_epochs: int = 5
     critic_batch: int | None = 128
     critic_rate: float = 1e-3
@@ -83,7 +85,8 @@ class OnPolicySettings:
     restart_every: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("copies", "horizon", "policy_steps", "critic_epochs", "restart_every"):
+        for name in ("copies", "horizon", "policy_steps", "conjugate_steps", "critic_epochs",
+                     "restart_every"):  # fmt: skip
             require_count(name, getattr(self, name))
         for name in ("policy_batch", "critic_batch"):
             if getattr(self, name) is not None:
@@ -319,7 +322,7 @@ class OnPolicyRun:
         if self.algorithm == "trpo":
             trust_region_step(
                 self.policy, batch.seen, batch.action, batch.advantage, batch.weight,
-                radius=s.radius,
+                radius=s.radius, iterations=s.conjugate_steps,
             )  # fmt: skip
             return
         step_size = schedule(s.schedule, s.step_size, self.done, self.iterations)
