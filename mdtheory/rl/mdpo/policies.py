@@ -21,7 +21,15 @@ class Actor(Protocol):
     seeds: int
 
     def act(self, observation: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Actions for raw observations; the likeliest ones where no generator is given."""
+        """Actions for raw observations.
+
+        Args:
+            observation: shape ``(seeds, n, observed)``.
+            generator: source of the actions; without one, the likeliest are taken.
+
+        Returns:
+            Actions, shape ``(seeds, n)`` or ``(seeds, n, actions)``.
+        """
         ...
 
 
