@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def plan(options: argparse.Namespace) -> list[tuple[Any, dict[str, list[Any]], s
     return found
 
 
-def write(cells: list[runs.Cell], planned: int) -> None:
+def write(cells: list[runs.Cell], planned: int, flags: list[str]) -> None:
     """The record of what has finished."""
     names = ("environment", "method", "steps", "kind", "seed", "interactions", "return")
     rows: list[list[str]] = []
@@ -131,7 +132,7 @@ def write(cells: list[runs.Cell], planned: int) -> None:
     runs.write_record(
         "mdpo_study",
         {name: [row[i] for row in rows] for i, name in enumerate(names)},
-        command="python benchmarks/mdpo_study.py",
+        command=" ".join(["python benchmarks/mdpo_study.py", *flags]),
         device=f"float32 on {runs.describe_device(default_device())}",
         seeds=max((cell.arguments["seeds"] for cell in cells), default=0),
         note=(
@@ -173,7 +174,7 @@ def main() -> None:
             grid["environment"][0], method, f"{result['seconds']:.0f} s, final",
             *(f"{value:.0f}" for value in result["final"]), flush=True,
         )  # fmt: skip
-    write(cells, len(planned))
+    write(cells, len(planned), [flag for flag in sys.argv[1:] if flag != "--write"])
 
 
 if __name__ == "__main__":
