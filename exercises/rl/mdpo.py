@@ -23,11 +23,13 @@ POINTS = {
 CHAPTER = "mdtheory.rl.mdpo"
 MAPS = "mdtheory.convex.mirror_maps"
 STEPS = [f"{MAPS}.Entropy", f"{MAPS}.step"]
+LAW = ["Categorical.kl", "Categorical.divergence", "Categorical.log_prob"]
 FORBIDDEN = {
     "policy_step": STEPS,
     "advantages": [f"{CHAPTER}.advantages"],
-    "objective_gradient": [f"{CHAPTER}.losses", f"{CHAPTER}.distributions"],
-    "gaussian_divergence": [f"{CHAPTER}.distributions"],
+    # Methods, not classes: the constructor of a named tuple cannot be made to refuse.
+    "objective_gradient": [f"{CHAPTER}.losses", *LAW],
+    "gaussian_divergence": ["Gaussian.kl", "Gaussian.divergence"],
     "actor_optimum": [*STEPS, f"{CHAPTER}.losses"],
     "euclidean_step": [f"{MAPS}.domains", f"{MAPS}.quadratic", f"{MAPS}.tsallis", f"{MAPS}.step"],
 }
