@@ -1,1 +1,1 @@
-"""Part two of the book: policy optimisation in reinforcement learning."""
+"""Reinforcement learning: the second part of the book."""
