@@ -1,0 +1,55 @@
+"""Mirror descent policy optimisation, on-policy and off-policy, with its relatives in one frame.
+
+The chapter 'Mirror descent policy optimisation' derives what stands here: the losses of a policy
+(``losses``), advantages from trajectories (``advantages``), environments as tensor programs and
+gymnasium's (``environments``), the loops (``on_policy``, ``off_policy``) and what they are made of.
+"""
+
+from mdtheory.rl.mdpo.advantages import generalized_advantages
+from mdtheory.rl.mdpo.distributions import Categorical, Gaussian, SquashedGaussian
+from mdtheory.rl.mdpo.environments import CartPole, Environment, GymnasiumEnvironment, Pendulum
+from mdtheory.rl.mdpo.losses import (
+    log_q,
+    mdpo_loss,
+    off_policy_actor_loss,
+    ppo_loss,
+    tsallis_divergence,
+)
+from mdtheory.rl.mdpo.off_policy import OffPolicyRecord, OffPolicySettings, train_off_policy
+from mdtheory.rl.mdpo.on_policy import (
+    ALGORITHMS,
+    OnPolicyRecord,
+    OnPolicySettings,
+    train_on_policy,
+)
+from mdtheory.rl.mdpo.policies import Policy, evaluate
+from mdtheory.rl.mdpo.schedules import SCHEDULES, schedule
+from mdtheory.rl.mdpo.trust_region import trust_region_step
+
+__all__ = [
+    "ALGORITHMS",
+    "SCHEDULES",
+    "CartPole",
+    "Categorical",
+    "Environment",
+    "Gaussian",
+    "GymnasiumEnvironment",
+    "OffPolicyRecord",
+    "OffPolicySettings",
+    "OnPolicyRecord",
+    "OnPolicySettings",
+    "Pendulum",
+    "Policy",
+    "SquashedGaussian",
+    "evaluate",
+    "generalized_advantages",
+    "log_q",
+    "mdpo_loss",
+    "off_policy_actor_loss",
+    "ppo_loss",
+    "schedule",
+    "train_off_policy",
+    "train_on_policy",
+    "trust_region_step",
+    "tsallis_divergence",
+]
