@@ -39,6 +39,8 @@ MDPO = "MDPO, m = 10"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     MDPO: ("mdpo", {}),
     "MDPO, m = 1": ("mdpo", {"policy_steps": 1}),
+    "m = 1, rate × 10": ("mdpo", {"policy_steps": 1, "faster": 10}),
+    "m = 10, no divergence": ("mdpo", {"step_size": 1e9, "schedule": "constant"}),
     "KL(old, new)": ("mdpo", {"direction": "old-new"}),
     "t = 1 throughout": ("mdpo", {"schedule": "constant"}),
     "Tsallis, q = 2": ("mdpo", {"order": 2.0}),
@@ -54,7 +56,10 @@ POINTS = 25
 def on_policy(environment: str, method: str, steps: int, seeds: int, seed: int) -> dict[str, Any]:
     """All seeds of one variant."""
     algorithm, changes = VARIANTS[method]
-    settings = OnPolicySettings(**{**vars(SETTINGS[environment]), **changes})
+    common = vars(SETTINGS[environment])
+    rate = common["policy_rate"] * changes.get("faster", 1)
+    others = {key: value for key, value in changes.items() if key != "faster"}
+    settings = OnPolicySettings(**{**common, "policy_rate": rate, **others})
     generator = torch.Generator(default_device()).manual_seed(seed)
     record = train_on_policy(
         WORLDS[environment], steps, generator,
