@@ -145,8 +145,8 @@ class Ball(Domain):
             squared = (x * x).sum(-1, keepdim=True)
             # What underflows is far inside; where a square overflows, the other way is exact.
             if bool(squared.isfinite().all()):
-                shrink = (limit / squared.clamp(min=limit)).sqrt()
-                return torch.where(squared > limit, x * shrink, x)
+                # Inside the ball the factor is exactly 1.
+                return x * (limit / squared.clamp(min=limit)).sqrt()
         scale = x.abs().amax(-1, keepdim=True).clamp(min=self.radius)
         unit = x / scale
         length = euclidean_norm(unit)[..., None]
