@@ -181,7 +181,7 @@ def test_one_iteration_of_five_seeds(benchmark, name):
     generator = torch.Generator().manual_seed(0)
     run = OnPolicyRun(CartPole(), 10**7, generator, algorithm, SEEDS, settings)  # type: ignore[arg-type]
     benchmark.pedantic(run.iterate, rounds=5, warmup_rounds=1)
-    assert run.done == 6
+    assert run.done == (6 if benchmark.enabled else 1)  # --benchmark-disable calls it once
 
 
 if __name__ == "__main__":
