@@ -1,0 +1,1 @@
+"""Learning from human feedback: the third part of the book."""

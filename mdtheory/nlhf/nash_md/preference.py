@@ -1,0 +1,532 @@
+"""The regularised preference game: its payoff, its best response and its Nash equilibrium."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import (
+    require_number,
+    require_same_kind,
+    require_tensor,
+    require_values,
+    sum_tolerance,
+    values_known,
+)
+from mdtheory.convex.mirror_maps import dual_step_unchecked
+
+# Newton's method is started at a temperature that is easy and follows it down by this factor.
+EASY, COOLING = 0.25, 0.5
+NEWTON_STEPS = 100
+
+
+class PreferenceGame:
+    r"""A preference game, regularised towards a reference policy.
+
+    Definition ``def-preference-game``: player one picks :math:`p`, player two picks :math:`q`, and
+    one receives :math:`\mathcal P_\tau(p \succ q) = p^\top P q - \tau\,\mathrm{KL}(p\|\mu) +
+    \tau\,\mathrm{KL}(q\|\mu)`, two what is left of 1. Many games at once: the leading axes of the
+    three arguments broadcast. Contexts are such a leading axis.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``: the probability that the row's action is
+            preferred to the column's, so :math:`P + P^\top = 1`.
+        reference: :math:`\log\mu`, log-probabilities ``(..., n)``, all finite.
+        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+
+    Raises:
+        TypeError: an argument of the wrong kind, or dtypes differ.
+        ValueError: a wrong shape, a NaN, preferences outside [0, 1] or whose pairs do not sum to
+            1, a reference that does not sum to 1 or has no full support, a temperature below 0.
+
+    Source:
+        Munos et al. (2024), section 4.
+    """
+
+    def __init__(
+        self, preference: Tensor, reference: Tensor, temperature: float | Tensor = 0.0
+    ) -> None:
+        require_preference("preference", preference)
+        require_policy("reference", reference, preference, full_support=True)
+        weight = _temperature(temperature, preference)
+        try:
+            batch = torch.broadcast_shapes(
+                preference.shape[:-2],
+                reference.shape[:-1],
+                weight.shape if isinstance(weight, Tensor) else (),
+            )
+        except RuntimeError:
+            came = tuple(temperature.shape) if isinstance(temperature, Tensor) else ()
+            raise ValueError(
+                "preference, reference, temperature: expected batch shapes that broadcast, got "
+                f"{tuple(preference.shape[:-2])}, {tuple(reference.shape[:-1])}, {came}"
+            ) from None
+        self.preference = preference
+        self.reference = reference
+        self.batch_shape = batch
+        self.actions = preference.shape[-1]
+        # With the trailing axis of a policy, so that it meets one.
+        self._weight = weight[..., None] if isinstance(weight, Tensor) else weight
+        self.temperature = weight
+
+    def policy(self) -> Tensor:
+        """The reference as a policy of every game, shape ``(..., n)``."""
+        return self.reference.expand(*self.batch_shape, self.actions)
+
+    def check(self, name: str, policy: Tensor) -> Tensor:
+        """Refuse what is no policy of this game.
+
+        Args:
+            name: the argument's name, for the message.
+            policy: log-probabilities ``(..., n)``; a probability may be 0.
+
+        Returns:
+            ``policy`` itself.
+
+        Raises:
+            TypeError: not a tensor of the dtype of the preferences.
+            ValueError: a wrong shape, a NaN, or probabilities that do not sum to 1.
+        """
+        require_policy(name, policy, self.preference)
+        try:
+            torch.broadcast_shapes(policy.shape[:-1], self.batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"{name}: expected a batch shape that broadcasts with {tuple(self.batch_shape)}, "
+                f"got {tuple(policy.shape[:-1])}"
+            ) from None
+        return policy
+
+    def preferred(self, opponent: Tensor) -> Tensor:
+        r"""How often each action is preferred to the opponent's.
+
+        Args:
+            opponent: log-probabilities :math:`\log q`, shape ``(..., n)``.
+
+        Returns:
+            :math:`P(y \succ q) = (Pq)_y`, shape ``(..., n)``.
+        """
+        return (self.preference @ opponent.exp()[..., None])[..., 0]
+
+    def value(self, policy: Tensor, opponent: Tensor) -> Tensor:
+        r"""What player one receives, with the penalties.
+
+        Args:
+            policy: :math:`\log p`, shape ``(..., n)``.
+            opponent: :math:`\log q`, shape ``(..., n)``.
+
+        Returns:
+            :math:`\mathcal P_\tau(p \succ q)`, of the batch's shape.
+        """
+        won = (policy.exp() * self.preferred(opponent)).sum(-1)
+        return won + self.temperature * (kl(opponent, self.reference) - kl(policy, self.reference))
+
+    def best_response(self, opponent: Tensor) -> Tensor:
+        r"""The policy that receives most against an opponent, equation ``eq-best-response``.
+
+        Args:
+            opponent: :math:`\log q`, shape ``(..., n)``.
+
+        Returns:
+            :math:`\log\mu + P(\cdot \succ q)/\tau`, normalised, shape ``(..., n)``.
+        """
+        return (self.reference + self.preferred(opponent) / self._weight).log_softmax(-1)
+
+    def step(self, policy: Tensor, opponent: Tensor, step_size: float | Tensor) -> Tensor:
+        r"""One mirror step against an opponent, with the reference as its magnet.
+
+        Equation ``eq-magnetic-step``; it is ``eq-dual-step`` with the gradient
+        :math:`-P(\cdot \succ o)`, the magnet :math:`\log\mu` and its weight :math:`\tau`.
+
+        Args:
+            policy: where it starts, :math:`\log p`, shape ``(..., n)``.
+            opponent: :math:`\log o`, shape ``(..., n)``.
+            step_size: :math:`\gamma > 0`, a number, or a tensor that broadcasts with policies.
+
+        Returns:
+            The next policy, log-probabilities ``(..., n)``.
+        """
+        gradient = -self.preferred(opponent)
+        dual = dual_step_unchecked(policy, gradient, step_size, self.reference, self._weight)
+        return dual.log_softmax(-1)
+
+    def exploitability(self, policy: Tensor) -> Tensor:
+        r"""How much a best response gains, :math:`\max_p \mathcal P_\tau(p \succ q) - 1/2`.
+
+        With a temperature it is :math:`\tau\,\mathrm{KL}(q\|\mathrm{BR}_\tau(q))`, which is how it
+        is computed: no digits are lost near the equilibrium.
+
+        Args:
+            policy: :math:`\log q`, shape ``(..., n)``.
+
+        Returns:
+            The gain, at least 0, of the batch's shape.
+        """
+        return _exploitability(self, policy)
+
+
+def require_preference(name: str, value: object) -> Tensor:
+    """Refuse what is no matrix of preferences.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what came; shape ``(..., n, n)`` expected.
+
+    Returns:
+        ``value`` itself.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: not square, outside [0, 1], or pairs that do not sum to 1.
+    """
+    matrix = require_tensor(name, value, 2)
+    require_values(name, matrix, (matrix >= 0) & (matrix <= 1), "probabilities in [0, 1]")
+    off = (matrix + matrix.mT - 1).abs()
+    tolerance = 8 * math.sqrt(torch.finfo(matrix.dtype).eps)
+    require_values(name, matrix, off <= tolerance, "pairs with P[y, z] + P[z, y] = 1")
+    return matrix
+
+
+def require_policy(
+    name: str, value: object, preference: Tensor, *, full_support: bool = False
+) -> Tensor:
+    """Refuse what is no policy over the actions of a preference matrix.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what came; log-probabilities ``(..., n)`` expected.
+        preference: the matrix, ``(..., n, n)``.
+        full_support: whether every log-probability must be finite.
+
+    Returns:
+        ``value`` itself.
+
+    Raises:
+        TypeError: not a tensor of the dtype of the preferences.
+        ValueError: a wrong shape, a NaN, a probability of 0 where none may be, or a wrong sum.
+    """
+    policy = require_tensor(name, value)
+    require_same_kind(name, policy, "preference", preference)
+    if policy.shape[-1] != preference.shape[-1]:
+        raise ValueError(
+            f"{name}: expected {preference.shape[-1]} log-probabilities in the last axis, got "
+            f"shape {tuple(policy.shape)}"
+        )
+    # Positive logarithms of rounding size are probabilities of 1.
+    tolerance = sum_tolerance(policy)
+    valid = policy <= tolerance
+    if full_support:
+        valid = valid & policy.isfinite()
+    words = "finite log-probabilities" if full_support else "log-probabilities"
+    require_values(name, policy, valid, words)
+    if values_known(policy):
+        total = policy.logsumexp(-1)
+        if not bool((total.abs() <= tolerance).all()):
+            worst = total.flatten()[total.abs().argmax()].exp().item()
+            raise ValueError(
+                f"{name}: expected log-probabilities whose exponentials sum to 1, got a sum of "
+                f"{worst!r}"
+            )
+    return policy
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    r"""Divergence of Kullback and Leibler, exact also where the two nearly agree.
+
+    :math:`\mathrm{KL}(p\|q) = \sum_y p_y(\delta_y + e^{-\delta_y} - 1)` with
+    :math:`\delta = \log p - \log q`: every term is at least 0, so nothing cancels.
+
+    Args:
+        p: log-probabilities ``(..., n)``.
+        q: log-probabilities ``(..., n)``.
+
+    Returns:
+        The divergence, of the broadcast batch shape; infinite where only ``q`` is 0.
+    """
+    p, q = torch.broadcast_tensors(p, q)
+    weight = p.exp()
+    delta = torch.where(weight > 0, p - q, 0.0)
+    close = delta.abs() < 1
+    small = weight * (delta + torch.where(close, -delta, 0.0).expm1())
+    return torch.where(close & (weight > 0), small, weight * delta - weight + q.exp()).sum(-1)
+
+
+def span(dual: Tensor) -> Tensor:
+    """Largest entry less smallest: the size of a dual up to a constant.
+
+    Args:
+        dual: shape ``(..., n)``, such as a difference of log-probabilities.
+
+    Returns:
+        ``max - min``, of the batch's shape.
+    """
+    return dual.amax(-1) - dual.amin(-1)
+
+
+def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
+    r"""Geometric mixture :math:`\propto \pi^{1-\beta}\mu^{\beta}`, equation ``eq-mixture``.
+
+    Args:
+        policy: :math:`\log\pi`, shape ``(..., n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        weight: :math:`\beta` in [0, 1], a number, or a tensor that broadcasts with policies.
+
+    Returns:
+        Log-probabilities ``(..., n)``.
+    """
+    return ((1 - weight) * policy + weight * reference).log_softmax(-1)
+
+
+def best_response(
+    preference: Tensor, opponent: Tensor, reference: Tensor, temperature: float | Tensor
+) -> Tensor:
+    r"""The regularised best response to an opponent, equation ``eq-best-response``.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        opponent: :math:`\log q`, shape ``(..., n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        Log-probabilities ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Munos et al. (2024).
+    """
+    game = _positive(preference, reference, temperature)
+    return game.best_response(game.check("opponent", opponent))
+
+
+def magnetic_step(
+    preference: Tensor,
+    policy: Tensor,
+    opponent: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    step_size: float | Tensor,
+) -> Tensor:
+    r"""One mirror step of a policy against an opponent, equation ``eq-magnetic-step``.
+
+    The three algorithms of this part differ in the opponent alone.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log p`, shape ``(..., n)``.
+        opponent: :math:`\log o`, shape ``(..., n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma > 0`, likewise.
+
+    Returns:
+        Log-probabilities ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a step that is not above 0.
+
+    Source:
+        Sokota et al. (2023); Munos et al. (2024), equation (8).
+    """
+    game = PreferenceGame(preference, reference, temperature)
+    game.check("policy", policy)
+    game.check("opponent", opponent)
+    return game.step(policy, opponent, require_step(step_size, game))
+
+
+def require_step(step_size: float | Tensor, game: PreferenceGame) -> float | Tensor:
+    """Check a step size, and give a tensor the trailing axis of a policy.
+
+    Args:
+        step_size: a number above 0 or a tensor of the batch's shape.
+        game: the game that it is for.
+
+    Returns:
+        A number, or a tensor that broadcasts with policies.
+
+    Raises:
+        TypeError: neither a number nor a tensor of the dtype of the preferences.
+        ValueError: not above 0, not finite, or of a wrong shape.
+    """
+    if not isinstance(step_size, Tensor):
+        return require_number("step_size", step_size, 0.0, strict=True)
+    if step_size.dtype != game.preference.dtype:
+        raise TypeError(f"step_size: expected {game.preference.dtype}, got {step_size.dtype}")
+    valid = (step_size > 0) & step_size.isfinite()
+    require_values("step_size", step_size, valid, "finite steps > 0")
+    try:
+        torch.broadcast_shapes(step_size.shape, game.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"step_size: expected the batch shape {tuple(game.batch_shape)}, got "
+            f"{tuple(step_size.shape)}"
+        ) from None
+    return step_size[..., None]
+
+
+def regularized_exploitability(
+    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
+) -> Tensor:
+    r"""How much a best response gains over one half, in closed form.
+
+    Proposition ``prop-exploitability``: :math:`\max_p \mathcal P_\tau(p \succ q) - 1/2 =
+    \tau\,\mathrm{KL}(q \| \mathrm{BR}_\tau(q))`.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log q`, shape ``(..., n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        The gain, at least 0, of the batch's shape.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise.
+
+    Source:
+        The closed form follows from Munos et al. (2024), proposition 1.
+    """
+    game = PreferenceGame(preference, reference, temperature)
+    return game.exploitability(game.check("policy", policy))
+
+
+def _exploitability(game: PreferenceGame, policy: Tensor) -> Tensor:
+    tau = game.temperature
+    if not isinstance(tau, Tensor):
+        if tau == 0:
+            return game.preferred(policy).amax(-1) - 0.5
+        return tau * kl(policy, game.best_response(policy))
+    plain = game.preferred(policy).amax(-1) - 0.5
+    response = game.reference + game.preferred(policy) / torch.where(tau > 0, tau, 1.0)[..., None]
+    return torch.where(tau > 0, tau * kl(policy, response.log_softmax(-1)), plain)
+
+
+def regularized_nash(
+    preference: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    tolerance: float = 1e-12,
+) -> Tensor:
+    r"""The Nash equilibrium of the regularised preference game.
+
+    Theorem ``thm-regularised-nash``: the only policy with
+    :math:`\pi \propto \mu\,e^{P(\cdot\succ\pi)/\tau}`. Newton's method on the logarithm of this
+    equation; the Jacobian is a positive diagonal plus a skew matrix, so it can always be solved.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        tolerance: the span of :math:`\tau(\log\pi - \log\mu) - P(\cdot\succ\pi)` at the answer,
+            in units of preference, never asked below what the dtype can hold.
+
+    Returns:
+        Log-probabilities ``(..., n)`` of the batch's shape.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, a temperature of 0, or no policy within the tolerance was found.
+
+    Source:
+        Munos et al. (2024), proposition 1, for existence and uniqueness.
+    """
+    game = _positive(preference, reference, temperature)
+    require_number("tolerance", tolerance, 0.0, strict=True)
+    policy = game.policy()
+    if not values_known(policy):
+        return policy.clone()
+    tau = torch.as_tensor(game.temperature, dtype=policy.dtype, device=policy.device)
+    warm = EASY
+    while bool((tau < warm).any()):
+        warmer = PreferenceGame(preference, reference, tau.clamp(min=warm))
+        policy = _newton(warmer, policy, max(tolerance, 1e-6))
+        warm *= COOLING
+    return _newton(game, policy, tolerance)
+
+
+class _Residual(NamedTuple):
+    """The equation's left side less its right one, up to a constant, and its span."""
+
+    value: Tensor
+    size: Tensor
+
+
+def _residual(game: PreferenceGame, policy: Tensor) -> _Residual:
+    value = game._weight * (policy - game.reference) - game.preferred(policy)
+    return _Residual(value, span(value))
+
+
+def _newton(game: PreferenceGame, policy: Tensor, tolerance: float) -> Tensor:
+    # In units of preference, what the rounding of log-probabilities and of n products leaves.
+    eps = torch.finfo(policy.dtype).eps
+    reach = 1 + game.temperature * (1 + game.reference.abs().amax(-1))
+    floor = (8 * eps * math.sqrt(game.actions) * reach).clamp(min=tolerance)
+    here = _residual(game, policy)
+    for _ in range(NEWTON_STEPS):
+        active = here.size > floor
+        if not bool(active.any()):
+            return policy
+        policy, here = _damped(game, policy, here, _direction(game, policy, here), active)
+    raise ValueError(
+        f"tolerance: expected one that Newton's method meets in {NEWTON_STEPS} steps, got "
+        f"{tolerance!r} with {here.size.max().item()!r} left"
+    )
+
+
+def _direction(game: PreferenceGame, policy: Tensor, here: _Residual) -> Tensor:
+    """Newton's change of the log-probabilities, with the residual's free constant."""
+    p, n = policy.exp(), game.actions
+    system = p.new_zeros(*p.shape[:-1], n + 1, n + 1)
+    # P and P - 1/2 agree on changes p d, whose sum is 0.
+    system[..., :n, :n] = (0.5 - game.preference) * p[..., None, :]
+    system.diagonal(dim1=-2, dim2=-1)[..., :n] += game._weight
+    system[..., :n, n] = 1
+    system[..., n, :n] = p
+    right = torch.cat([-here.value, torch.zeros_like(p[..., :1])], -1)
+    return torch.linalg.solve(system, right)[..., :n]
+
+
+def _damped(
+    game: PreferenceGame, policy: Tensor, here: _Residual, change: Tensor, active: Tensor
+) -> tuple[Tensor, _Residual]:
+    """The longest of the steps 1, 1/2, 1/4, ... that makes the residual smaller, in each game."""
+    size, waiting = 1.0, active
+    value, left = here
+    while bool(waiting.any()) and size > 1e-12:
+        trial = (policy + size * change).log_softmax(-1)
+        there = _residual(game, trial)
+        better = waiting & (there.size <= (1 - size / 4) * here.size)
+        policy = torch.where(better[..., None], trial, policy)
+        value = torch.where(better[..., None], there.value, value)
+        left = torch.where(better, there.size, left)
+        waiting = waiting & ~better
+        size /= 2
+    return policy, _Residual(value, left)
+
+
+def _positive(preference: Tensor, reference: Tensor, temperature: float | Tensor) -> PreferenceGame:
+    game = PreferenceGame(preference, reference, temperature)
+    tau = game.temperature
+    if isinstance(tau, Tensor):
+        require_values("temperature", tau, tau > 0, "temperatures > 0")
+    elif tau == 0:
+        raise ValueError("temperature: expected a number > 0, got 0")
+    return game
+
+
+def _temperature(value: float | Tensor, preference: Tensor) -> float | Tensor:
+    if not isinstance(value, Tensor):
+        return require_number("temperature", value, 0.0)
+    if value.dtype != preference.dtype:
+        raise TypeError(f"temperature: expected {preference.dtype}, got {value.dtype}")
+    require_values("temperature", value, (value >= 0) & value.isfinite(), "temperatures >= 0")
+    return value
