@@ -1,0 +1,105 @@
+"""How far strategies are from an equilibrium, and from each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mdtheory.nlhf.games.matrix import MatrixGame
+from mdtheory.nlhf.games.strategies import Strategies
+from mdtheory.nlhf.games.tree import ExtensiveGame
+
+Game = MatrixGame | ExtensiveGame
+PLAYERS = 2
+
+
+def require_game(game: object) -> Game:
+    """Refuse what is no game of this chapter.
+
+    Args:
+        game: what came.
+
+    Returns:
+        ``game`` itself.
+
+    Raises:
+        TypeError: neither a matrix game nor an extensive game.
+    """
+    if not isinstance(game, MatrixGame | ExtensiveGame):
+        raise TypeError(
+            f"game: expected a MatrixGame or an ExtensiveGame, got {type(game).__name__}"
+        )
+    return game
+
+
+def nash_conv(game: Game, strategies: Strategies) -> Tensor:
+    """What both players gain by their best responses, together, equation ``eq-nash-conv``.
+
+    Args:
+        game: a matrix game, or a game in extensive form.
+        strategies: the pair of log-probabilities: ``(..., m)`` and ``(..., n)`` in a matrix game,
+            ``(..., rows, actions)`` of each player in an extensive game.
+
+    Returns:
+        At least 0 up to rounding, and 0 at an equilibrium alone; of the batch's shape.
+
+    Raises:
+        TypeError: no game, or no pair of tensors of the dtype of the payoffs.
+        ValueError: a wrong shape, a NaN, or exponentials that do not sum to 1.
+    """
+    return require_game(game).nash_conv(strategies)
+
+
+def exploitability(game: Game, strategies: Strategies) -> Tensor:
+    """:func:`nash_conv` divided by the number of players, equation ``eq-exploitability``.
+
+    Args:
+        game: a matrix game, or a game in extensive form.
+        strategies: the pair of log-probabilities, as for :func:`nash_conv`.
+
+    Returns:
+        What a player gains by his best response, in the mean of both; of the batch's shape.
+
+    Raises:
+        TypeError: as :func:`nash_conv`.
+        ValueError: likewise.
+    """
+    return nash_conv(game, strategies) / PLAYERS
+
+
+def divergence(game: Game, strategies: Strategies, others: Strategies) -> Tensor:
+    r"""The Bregman divergence of the (dilated) entropy, summed over both players.
+
+    Equation ``eq-dilated-divergence``: :math:`\sum_j x_{p(j)}\,\mathrm{KL}(b_j \| b'_j)`, where
+    :math:`x` are the weights of ``strategies``; in a matrix game the sum of both divergences of
+    Kullback and Leibler. Its terms are at least 0, so nothing cancels near 0.
+
+    Args:
+        game: a matrix game, or a game in extensive form.
+        strategies: the pair that weighs.
+        others: the pair that it is compared with.
+
+    Returns:
+        Of the batch's shape.
+
+    Raises:
+        TypeError: as :func:`nash_conv`.
+        ValueError: likewise.
+    """
+    game = require_game(game)
+    left, right = game.check("strategies", strategies), game.check("others", others)
+    if isinstance(game, MatrixGame):
+        return _kl_terms(left, right).sum(-1)
+    rows = _kl_terms(left, right)[..., 2:].unflatten(-1, (-1, game.actions)).sum(-1)
+    return (game.row_weights(game.reach(left)) * rows).sum(-1)
+
+
+def _kl_terms(left: Tensor, right: Tensor) -> Tensor:
+    r"""Terms :math:`p(\delta + e^{-\delta} - 1)`, :math:`\delta = \log p - \log q`."""
+    left, right = torch.broadcast_tensors(left, right)
+    p = left.exp()
+    delta = torch.where(p > 0, left - right, 0.0)
+    close = delta.abs() < 1
+    small = p * (delta + torch.where(close, -delta, 0.0).expm1())
+    far = torch.where(p > 0, p * delta, 0.0) - p + right.exp()
+    return torch.where(close & (p > 0), small, far)
