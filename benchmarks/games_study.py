@@ -4,9 +4,11 @@ Run from the repository root: ``python benchmarks/games_study.py``; a few minute
 
 ``games_study``: exploitability of the last iterate of magnetic mirror descent in the behavioural
 form on Kuhn and Leduc poker, with a temperature that falls and with a magnet that moves, beside the
-mean strategy of counterfactual regret minimisation with regret matching plus (players in turns,
-linear weights). ``games_solver_study``: rounds until the duality gap of a matrix game of 300 by 300
-is 1e-3, by predictive regret matching and by optimistic mirror descent.
+mean strategies of counterfactual regret minimisation, plain and with regret matching plus (both
+with the players in turns; linear weights for the second).
+
+``games_solver_study``: rounds until the duality gap of a matrix game of 300 by 300 is 1e-3, by
+predictive regret matching and by optimistic mirror descent.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ SCHEDULES = {"kuhn": (1.0, 1.0), "leduc": (5.0, 1.0)}  # of temperature and step
 SIZE, GAP, MOST = 300, 1e-3, 20_000
 
 
-def regret_minimisation(game: ExtensiveGame, iterations: int) -> Iterator[Strategies]:
-    """Mean strategies of CFR+, the start included."""
+def regret_minimisation(game: ExtensiveGame, iterations: int, plus: bool) -> Iterator[Strategies]:
+    """Mean strategies of CFR or CFR+, the start included."""
     width = game.actions
     player = torch.cat([torch.full((count,), i) for i, count in enumerate(game.rows)])[game.order]
     owner = torch.nn.functional.pad(player.repeat_interleave(width), (2, 0), value=-1)
@@ -50,18 +52,18 @@ def regret_minimisation(game: ExtensiveGame, iterations: int) -> Iterator[Strate
             probabilities = logs.exp()
             costs = game.losses(game.reach(logs))
             for begin, end in reversed(game.levels):
-                mean = (
-                    game.level(costs, begin, end) * game.level(probabilities, begin, end)
-                ).sum(-1)
+                mean = (game.level(costs, begin, end) * game.level(probabilities, begin, end)).sum(
+                    -1
+                )
                 game.level(regrets, begin, end).add_(
                     (mean[:, None] - game.level(costs, begin, end))
                     * (player[begin:end] == turn)[:, None]
                 )
                 costs.index_add_(-1, game.above[begin:end], mean)
-            regrets = torch.where(legal, regrets.clamp(min=0), 0.0)
-            fresh = matched(game, regrets)
+            regrets = torch.where(legal, regrets.clamp(min=0) if plus else regrets, 0.0)
+            fresh = matched(game, regrets.clamp(min=0))
             logs = torch.where(owner == turn, fresh, logs)
-        total += now * game.reach(logs)
+        total += (now if plus else 1) * game.reach(logs)
         yield game.split(matched(game, torch.where(legal, total, 0.0)))
 
 
@@ -82,7 +84,8 @@ def methods(name: str, game: ExtensiveGame) -> dict[str, Iterator[Strategies]]:
         "moving magnet MMD": magnetic_iterates(
             game, count, 1.0, 0.1, magnet_rate=0.05, form="behavioural"
         ),
-        "CFR+ (mean)": regret_minimisation(game, count),
+        "CFR, mean": regret_minimisation(game, count, plus=False),
+        "CFR+, mean": regret_minimisation(game, count, plus=True),
     }
 
 

@@ -122,7 +122,8 @@ def test_the_certificate_is_the_gap_of_the_answer(generator):
         "uniform": 2 * torch.rand(60, 60, generator=generator, dtype=F64) - 1,
         "signs": torch.randint(0, 2, (60, 60), generator=generator).double() * 2 - 1,
         "low rank": torch.randn(60, 3, generator=generator, dtype=F64)
-        @ torch.randn(3, 60, generator=generator, dtype=F64) / 10,
+        @ torch.randn(3, 60, generator=generator, dtype=F64)
+        / 10,
         "cycle": torch.eye(60, dtype=F64).roll(1, 0) - torch.eye(60, dtype=F64).roll(-1, 0),
     }
     for payoff in kinds.values():
@@ -364,9 +365,7 @@ def test_a_player_who_never_moves():
     moved = games.magnetic_mirror_descent(game, 600, 0.1, 0.5)
     answer = torch.tensor([[-1.0, -2.0], [4.0, 0.0]], dtype=F64)
     weight = torch.tensor([[0.25], [0.75]], dtype=F64)
-    torch.testing.assert_close(
-        moved[1], (weight * answer / 0.1).log_softmax(-1), rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(moved[1], (weight * answer / 0.1).log_softmax(-1), rtol=0, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------ the descent

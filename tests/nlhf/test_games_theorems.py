@@ -301,9 +301,7 @@ def test_magnetic_descent_contracts_at_least_at_its_rate(many, generator, tau, p
     magnet = draw(many, generator)
     goal = games.quantal_response(many, tau, magnet)
     eta = part * games.guaranteed_step(many, tau)
-    run = games.magnetic_iterates(
-        many, 20, tau, eta, magnet=magnet, start=draw(many, generator)
-    )
+    run = games.magnetic_iterates(many, 20, tau, eta, magnet=magnet, start=draw(many, generator))
     path = torch.stack([games.divergence(many, goal, now) for now in run])
     assert (path[1:] <= path[:-1] / (1 + eta * tau) + 1e-13).all()
 
@@ -318,9 +316,7 @@ def test_the_same_in_sequence_form(name, generator, kuhn):
     assert games.divergence(game, goal, again) < 1e-12
     count = 50 if name == "kuhn" else 3
     for eta in (games.guaranteed_step(game, tau).item(), bold / 10):
-        run = games.magnetic_iterates(
-            game, 10, tau, eta, start=behave(game, generator, (count,))
-        )
+        run = games.magnetic_iterates(game, 10, tau, eta, start=behave(game, generator, (count,)))
         path = torch.stack([games.divergence(game, wide(goal, count), now) for now in run])
         # The second step is longer than what is proved; on these games the rate holds, too.
         assert (path[1:] <= path[:-1] / (1 + eta * tau) + 1e-9).all()
@@ -411,9 +407,7 @@ def test_the_step_in_matching_pennies(tau, eta):
 def test_the_rate_is_attained_and_the_best_step_is_the_guaranteed_one():
     game = games.MatrixGame(PENNIES)
     tau = torch.tensor([0.05, 0.3, 0.8], dtype=F64)
-    start = tuple(
-        torch.tensor([[0.501, 0.499]], dtype=F64).log().expand(3, 2) for _ in range(2)
-    )
+    start = tuple(torch.tensor([[0.501, 0.499]], dtype=F64).log().expand(3, 2) for _ in range(2))
     after = games.magnetic_mirror_descent(game, 1, tau, start=start)
     even = wide(game.uniform(), 3)
     ratio = games.divergence(game, even, after) / games.divergence(game, even, start)
@@ -443,9 +437,7 @@ def test_beyond_the_second_limit_the_equilibrium_repels():
 def test_a_longer_step_misses_the_rate(factor):
     game, tau = games.MatrixGame(PENNIES), torch.tensor([0.05, 0.3, 0.8], dtype=F64)
     even = wide(game.uniform(), 3)
-    start = tuple(
-        torch.tensor([[0.5001, 0.4999]], dtype=F64).log().expand(3, 2) for _ in range(2)
-    )
+    start = tuple(torch.tensor([[0.5001, 0.4999]], dtype=F64).log().expand(3, 2) for _ in range(2))
     after = games.magnetic_mirror_descent(game, 1, tau, factor * tau, start=start)
     left = games.divergence(game, even, after) / games.divergence(game, even, start)
     assert breaks("prop-sharp-rate", left, 1 / (1 + factor * tau**2))
@@ -490,9 +482,7 @@ def test_a_trial_step_contracts(inner, generator, tau, part):
         trial = games.magnetic_mirror_descent(game, 1, tau, eta, start=now)
         new = games.magnetic_mirror_descent(game, 1, tau, eta, start=now, extragradient=True)
         saved = (1 - part) * (far(trial, now) + far(new, trial))
-        assert (
-            (1 + eta * tau) * far(goal, new) <= far(goal, now) - saved + 1e-12
-        ).all()
+        assert ((1 + eta * tau) * far(goal, new) <= far(goal, now) - saved + 1e-12).all()
         now = new
 
 
@@ -606,9 +596,7 @@ def both_sides(game, one, two, constants):
         mixed[1 - player] = two[1 - player]
         change = game.reach(game.join(one)) - game.reach(game.join(two))
         size = game.split(change.abs() * game.ends())[player].sum((-2, -1))
-        found.append(
-            (size**2 / (2 * constants[player]), games.divergence(game, tuple(mixed), two))
-        )
+        found.append((size**2 / (2 * constants[player]), games.divergence(game, tuple(mixed), two)))
     return found
 
 
@@ -619,8 +607,6 @@ def test_the_dilated_entropy_is_strongly_convex(kuhn, generator, spread):
         one, two = (behave(game, generator, (200,), spread) for _ in range(2))
         for left, right in both_sides(game, one, two, games.complexity(game)):
             assert (left <= right + 1e-12).all()
-
-
 
 
 @pytest.mark.theorem("lem-dilated-convexity", "equality")

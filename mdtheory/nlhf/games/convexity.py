@@ -27,9 +27,9 @@ def smoothness(game: Game) -> Tensor:
     Raises:
         TypeError: no game.
     """
-    if isinstance(require_game(game), MatrixGame):
+    game = require_game(game)
+    if isinstance(game, MatrixGame):
         return game.payoff.abs().amax((-2, -1))
-    assert isinstance(game, ExtensiveGame)
     return game.largest_payoff() * complexity(game).prod().sqrt()
 
 
@@ -67,8 +67,8 @@ def guaranteed_step(
 ) -> Tensor:
     r"""The largest step for which convergence is proved.
 
-    Theorem ``thm-magnetic-rate``: :math:`\eta = \tau / L^2`. With a trial step, ``prop-extragradient``:
-    :math:`\eta = 1 / L`.
+    Theorem ``thm-magnetic-rate``: :math:`\eta = \tau / L^2`. With a trial step
+    :math:`\eta = 1 / L`, by ``prop-extragradient``.
 
     Args:
         game: a matrix game, or a game in extensive form (for its dilated form).
@@ -88,6 +88,6 @@ def guaranteed_step(
     else:
         require_number("temperature", temperature, 0.0)
     if extragradient:
-        return 1 / constant + 0 * torch.as_tensor(temperature).to(constant)
+        shape = temperature.shape if isinstance(temperature, Tensor) else ()
+        return (1 / constant).expand(torch.broadcast_shapes(constant.shape, shape))
     return temperature / constant**2
-

@@ -210,6 +210,7 @@ def _prepare(
     steps = _schedule("step_size", step_size, game, logs, strict=True)
     weights = _schedule("temperature", temperature, game, logs, strict=False)
     logs, pull = _batched(logs, pull, (step_size, temperature))
+    _refuse_endless(step_size, temperature, logs)
     operator: Callable[[Tensor], Tensor]
     if isinstance(game, MatrixGame):
         matrix = game
@@ -237,7 +238,7 @@ def _default_step(
             "form, where no step is known to be safe, got None"
         )
     step = guaranteed_step(game, temperature, extragradient=extragradient)
-    if not bool((step > 0).all()) if values_known(step) else False:
+    if values_known(step) and not bool((step > 0).all()):
         raise ValueError("step_size: expected a step where the temperature is 0, got None")
     return step
 
@@ -264,6 +265,19 @@ def _schedule(
         name, value, 0.0, strict=strict
     )  # fmt: skip
     return lambda iteration: number
+
+
+def _refuse_endless(step_size: Setting, temperature: Setting, logs: Tensor) -> None:
+    """An infinite step ends only where a magnet holds it."""
+    if callable(step_size):
+        return
+    weight = 0.0 if callable(temperature) else temperature
+    steps, weights = (
+        value if isinstance(value, Tensor) else logs.new_full((), value)
+        for value in (step_size, weight)
+    )
+    held = steps.isfinite() | (weights > 0)
+    require_values("step_size", steps, held, "finite steps where the temperature may be 0")
 
 
 def _batched(logs: Tensor, pull: Tensor, settings: tuple[Setting, ...]) -> tuple[Tensor, Tensor]:

@@ -69,9 +69,7 @@ class MatrixGame:
                 )
             require_log_probabilities(here, mine)
         try:
-            batch = torch.broadcast_shapes(
-                self.batch_shape, pair[0].shape[:-1], pair[1].shape[:-1]
-            )
+            batch = torch.broadcast_shapes(self.batch_shape, pair[0].shape[:-1], pair[1].shape[:-1])
         except RuntimeError:
             raise ValueError(
                 f"{name}: expected batch shapes that broadcast with {tuple(self.batch_shape)}, got "

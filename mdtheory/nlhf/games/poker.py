@@ -71,9 +71,7 @@ def leduc_poker(
     return _poker(LEDUC, dtype, device)
 
 
-def _poker(
-    rules: _Rules, dtype: torch.dtype, device: torch.device | str | None
-) -> ExtensiveGame:
+def _poker(rules: _Rules, dtype: torch.dtype, device: torch.device | str | None) -> ExtensiveGame:
     def describe(state: object) -> Terminal | Chance | Decision:
         assert isinstance(state, _Hand)
         return _describe(rules, state)

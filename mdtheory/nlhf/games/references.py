@@ -40,9 +40,9 @@ def linear_program(game: Game) -> tuple[float, Strategies]:
     Source:
         von Neumann and Morgenstern (1944); von Stengel (1996) for the sequence form.
     """
-    if isinstance(require_game(game), ExtensiveGame):
+    game = require_game(game)
+    if isinstance(game, ExtensiveGame):
         return _of_tree(game)
-    assert isinstance(game, MatrixGame)
     if game.batch_shape:
         raise ValueError(f"game: expected one game, got a batch {tuple(game.batch_shape)}")
     payoff = game.payoff.to("cpu", F64).numpy()

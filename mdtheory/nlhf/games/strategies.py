@@ -31,7 +31,9 @@ def require_pair(name: str, value: object, like: Tensor) -> Strategies:
         ValueError: another device.
     """
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name}: expected the pair of both players' strategies, got {_kind(value)}")
+        raise TypeError(
+            f"{name}: expected the pair of both players' strategies, got {_kind(value)}"
+        )
     for player, mine in enumerate(value):
         require_tensor(f"{name}[{player}]", mine)
         require_same_kind(f"{name}[{player}]", mine, "the payoff", like)

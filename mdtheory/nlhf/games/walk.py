@@ -61,6 +61,8 @@ class _Walk:
                 after = [(s, chosen, chance * p) for p, s in here.outcomes if p > 0]
                 stack.extend(reversed(after))
             else:
+                if here.player not in (0, 1) or not here.moves:
+                    raise ValueError(f"describe: expected player 0 or 1 with a move, got {here!r}")
                 row = self._row(here, chosen[here.player])
                 for action, (_, following) in reversed(list(enumerate(here.moves))):
                     pair = list(chosen)
@@ -69,8 +71,6 @@ class _Walk:
 
     def _row(self, here: Decision, parent: tuple[int, int]) -> int:
         player = here.player
-        if player not in (0, 1) or not here.moves:
-            raise ValueError(f"describe: expected player 0 or 1 with a move, got {here!r}")
         names = tuple(str(name) for name, _ in here.moves)
         row = self.found[player].setdefault(here.information, len(self.parents[player]))
         if row == len(self.parents[player]):
