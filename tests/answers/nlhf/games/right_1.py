@@ -55,7 +55,6 @@ def fixed_point(payoff, tau):
 
 
 def longest_step(payoff, temperature):
-    m, n = payoff.shape[-2:]
     x, y = fixed_point(payoff, temperature)
     jx = torch.diag_embed(x) - x[..., None] * x[..., None, :]
     jy = torch.diag_embed(y) - y[..., None] * y[..., None, :]

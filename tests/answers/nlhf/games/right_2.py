@@ -131,7 +131,7 @@ def _one(payoff, gap):
             if guess.sum() > 0:
                 plays[side] = guess / guess.sum()
         total += t**2
-        means = [s + (p - s) * (t**2 / total) for s, p in zip(means, plays)]
+        means = [s + (p - s) * (t**2 / total) for s, p in zip(means, plays, strict=True)]
         x, y = (s / s.sum() for s in means)
         if (payoff @ y).max() - (payoff.T @ x).min() <= gap:
             break

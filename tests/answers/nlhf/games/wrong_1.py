@@ -35,7 +35,7 @@ def mixed_behaviour(parents, first, second, share):  # the mean of the behaviour
 
 def values_given_reached(parents, others, ends, payoff, chance, mine, theirs):
     """Counterfactual values."""
-    rows, width = mine.shape
+    width = mine.shape[1]
 
     def choices(above, last):
         return [] if last < 0 else [*choices(above, above[last // width]), divmod(last, width)]

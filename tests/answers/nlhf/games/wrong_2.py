@@ -29,7 +29,7 @@ def mixed_behaviour(parents, first, second, share):  # the root weights are left
 
 def values_given_reached(parents, others, ends, payoff, chance, mine, theirs):
     """Divides by the player's own weight, too: the mean payoff of the whole way."""
-    rows, width = mine.shape
+    width = mine.shape[1]
 
     def choices(above, last):
         return [] if last < 0 else [*choices(above, above[last // width]), divmod(last, width)]

@@ -44,7 +44,7 @@ def mixed_behaviour(parents, first, second, share):  # weighs by the parent's ro
 
 def values_given_reached(parents, others, ends, payoff, chance, mine, theirs):
     """Given the action, not the row, is reached by all: own weights divide, too."""
-    rows, width = mine.shape
+    width = mine.shape[1]
 
     def choices(above, last):
         return [] if last < 0 else [*choices(above, above[last // width]), divmod(last, width)]
@@ -64,7 +64,6 @@ def values_given_reached(parents, others, ends, payoff, chance, mine, theirs):
 
 
 def certified_strategies(payoff, gap):  # a fixed number of rounds, steps in fixed units
-    m, n = payoff.shape[-2:]
     x = torch.zeros_like(payoff[..., :, 0])
     y = torch.zeros_like(payoff[..., 0, :])
     mean_x, mean_y = torch.zeros_like(x), torch.zeros_like(y)
