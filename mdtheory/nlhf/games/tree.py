@@ -116,9 +116,8 @@ class ExtensiveGame:
         self._entries = torch.cat([-amount, amount])
         self._often = torch.cat([often, often])
 
-    @classmethod
+    @staticmethod
     def from_tree(
-        cls,
         root: object,
         describe: Describe,
         *,
@@ -141,7 +140,7 @@ class ExtensiveGame:
             ValueError: a player forgets what he knew or did, the moves differ where the
                 information is the same, or the probabilities of chance do not sum to 1.
         """
-        return cls(*walk(root, describe, dtype, device))
+        return ExtensiveGame(*walk(root, describe, dtype, device))
 
     def __repr__(self) -> str:
         return (
