@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -486,3 +488,103 @@ def test_openspiel_is_an_extra():
             games.from_openspiel("kuhn_poker(players=3)")
         with pytest.raises(ValueError, match="expected a zero-sum game"):
             games.from_openspiel("tiny_hanabi")
+
+
+@pytest.mark.parametrize("name", ["dark_hex(board_size=2,gameversion=adh)"])
+def test_any_game_of_openspiel_can_be_loaded(name):
+    """The figure was measured with the authors' code."""
+    pytest.importorskip("pyspiel")
+    game, root = games.from_openspiel(name), games.inverse_root(1.0)
+    found = games.magnetic_mirror_descent(game, 100, root, root, form="behavioural")
+    assert abs(games.exploitability(game, found) - 0.0302) < 1e-4
+
+
+class Stage:
+    """A state as OpenSpiel has it: chance deals a card, then both choose, the second blindly."""
+
+    def __init__(self, *path):
+        self.path = path
+
+    def is_terminal(self):
+        return len(self.path) == 3
+
+    def is_chance_node(self):
+        return not self.path
+
+    def chance_outcomes(self):
+        return [(0, 0.25), (1, 0.75)]
+
+    def child(self, action):
+        return Stage(*self.path, action)
+
+    def current_player(self):
+        return len(self.path) - 1
+
+    def legal_actions(self):
+        return [3, 7]
+
+    def information_state_string(self, player):
+        return f"player {player}, card {self.path[0]}" if player == 0 else "player 1"
+
+    def player_return(self, player):
+        assert player == 0
+        card, first, second = self.path
+        return (1.0 + card) * (1 if first == second else -1)
+
+
+def stand_in(**changed):
+    """As much of ``pyspiel`` as the loader uses."""
+    kinds = {
+        "Utility": SimpleNamespace(ZERO_SUM=0, GENERAL_SUM=1),
+        "Dynamics": SimpleNamespace(SEQUENTIAL=0, SIMULTANEOUS=1),
+        "ChanceMode": SimpleNamespace(SAMPLED_STOCHASTIC=1),
+    }
+    kind = {
+        "utility": 0, "dynamics": 0, "chance_mode": 0, "short_name": "cards",
+        "provides_information_state_string": True, "players": 2, **changed,
+    }  # fmt: skip
+    game = SimpleNamespace(
+        get_type=lambda: SimpleNamespace(**kind),
+        num_players=lambda: kind["players"],
+        new_initial_state=Stage,
+    )
+    module = ModuleType("pyspiel")
+    module.GameType = SimpleNamespace(**kinds)
+    module.load_game = lambda name: game
+    return module
+
+
+def test_the_loader_on_a_stand_in_for_openspiel(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyspiel", stand_in())
+    game = games.from_openspiel("cards", dtype=torch.float32)
+    assert repr(game).startswith("ExtensiveGame(2 and 1 information sets, 4 pairs")
+    assert game.information == (["player 0, card 0", "player 0, card 1"], ["player 1"])
+    assert list(game.moves[1][0]) == ["3", "7"]
+    assert game.payoff.dtype == torch.float32
+    assert game.value(game.uniform()) == 0
+    for changed, words in (
+        ({"players": 3}, "two players"),
+        ({"utility": 1}, "zero-sum"),
+        ({"dynamics": 1}, "one after the other"),
+        ({"chance_mode": 1}, "explicit chance"),
+        ({"provides_information_state_string": False}, "information states"),
+    ):
+        monkeypatch.setitem(sys.modules, "pyspiel", stand_in(**changed))
+        with pytest.raises(ValueError, match=words):
+            games.from_openspiel(sys.modules["pyspiel"].load_game("cards"))
+
+
+def test_references_that_fail_say_so(monkeypatch):
+    import cvxpy
+
+    from mdtheory.nlhf.games import references
+
+    game = games.MatrixGame(torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=F64))
+    assert repr(game) == "MatrixGame(2 x 2)"
+    assert repr(games.MatrixGame(game.payoff.expand(3, 2, 2))).startswith("MatrixGame((3,) games")
+    monkeypatch.setattr(cvxpy.Problem, "solve", lambda self, **options: None)
+    with pytest.raises(ArithmeticError, match="solver"):
+        games.linear_program(game)
+    monkeypatch.setattr(references, "NEWTON_STEPS", 1)
+    with pytest.raises(ArithmeticError, match="Newton"):
+        games.quantal_response(game, 0.3)
