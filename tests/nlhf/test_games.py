@@ -557,7 +557,7 @@ def stand_in(**changed):
 def test_the_loader_on_a_stand_in_for_openspiel(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyspiel", stand_in())
     game = games.from_openspiel("cards", dtype=torch.float32)
-    assert repr(game).startswith("ExtensiveGame(2 and 1 information sets, 4 pairs")
+    assert repr(game).startswith("ExtensiveGame(2 and 1 information sets, 8 pairs")
     assert game.information == (["player 0, card 0", "player 0, card 1"], ["player 1"])
     assert list(game.moves[1][0]) == ["3", "7"]
     assert game.payoff.dtype == torch.float32
