@@ -51,7 +51,7 @@ def nash_conv(game: Game, strategies: Strategies) -> Tensor:
 
 
 def exploitability(game: Game, strategies: Strategies) -> Tensor:
-    """:func:`nash_conv` divided by the number of players, equation ``eq-exploitability``.
+    """:func:`nash_conv` divided by the number of players, equation ``eq-game-exploitability``.
 
     Args:
         game: a matrix game, or a game in extensive form.
