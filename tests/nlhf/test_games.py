@@ -191,36 +191,34 @@ def test_the_constants_of_poker(poker, name):
     assert sum(game.rows) == {"kuhn": 12, "leduc": 936}[name]
 
 
-def walk(game, describe, state, pair, path=(), chance=1.0):
-    """Expected payoff by plain recursion, and reach of every row: no sequences here."""
+def walk(rows, describe, state, pair, seen):
+    """Expected payoff by plain recursion, and how many decisions there are: no sequences here."""
     here = describe(state)
     if isinstance(here, games.Terminal):
         return here.payoff
     if isinstance(here, games.Chance):
-        return sum(p * walk(game, describe, s, pair) for p, s in here.outcomes)
-    row = list(game.information[here.player]).index(here.information)
-    chosen = pair[here.player][row].exp()
+        return sum(p * walk(rows, describe, s, pair, seen) for p, s in here.outcomes)
+    seen.append(here.player)
+    chosen = pair[here.player][rows[here.player][here.information]]
     return sum(
-        chosen[a].item() * walk(game, describe, s, pair) for a, (_, s) in enumerate(here.moves)
+        chosen[a] * walk(rows, describe, s, pair, seen) for a, (_, s) in enumerate(here.moves)
     )
 
 
-def describe_kuhn(state):
-    from mdtheory.nlhf.games import poker
+@pytest.mark.parametrize(("name", "decisions"), [("kuhn", 24), ("leduc", 3780)])
+def test_values_by_recursion(poker, generator, name, decisions):
+    from mdtheory.nlhf.games import poker as rules
 
-    return poker._describe(poker.KUHN, state)
-
-
-def test_values_by_recursion_and_by_many_deals(poker, generator):
-    from mdtheory.nlhf.games.poker import _Hand
-
-    game = poker["kuhn"]
-    pairs = behave(game, generator, (20,))
+    game, stakes = poker[name], {"kuhn": rules.KUHN, "leduc": rules.LEDUC}[name]
+    count = 20 if name == "kuhn" else 2
+    pairs = behave(game, generator, (count,))
     found = game.value(pairs)
-    for k in range(20):
-        one = tuple(side[k] for side in pairs)
-        assert abs(walk(game, describe_kuhn, _Hand(), one) - found[k].item()) < 1e-12
-        assert abs(game.value(one) - found[k]) < 1e-14
+    rows = [{key: row for row, key in enumerate(names)} for names in game.information]
+    for k in range(count):
+        one, seen = tuple(side[k].exp().tolist() for side in pairs), []
+        wanted = walk(rows, lambda hand: rules._describe(stakes, hand), rules._Hand(), one, seen)
+        assert abs(wanted - found[k].item()) < 1e-12
+        assert len(seen) == decisions
 
 
 def test_best_responses_by_trying_all_pure_plans(poker, generator):

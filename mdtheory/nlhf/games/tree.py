@@ -64,13 +64,13 @@ class ExtensiveGame:
         self.payoff = payoff
         self.actions = legal[0].shape[1]
         self.rows = (len(parents[0]), len(parents[1]))
-        self.legal = legal
+        self.legal = (legal[0].to(payoff.device), legal[1].to(payoff.device))
         self.information = information or (range(self.rows[0]), range(self.rows[1]))
         self.moves = moves
-        self._arrange(parents, legal)
+        self._arrange(parents)
         self._connect(terminals, payoff, chance)
 
-    def _arrange(self, parents: tuple[Tensor, Tensor], legal: tuple[Tensor, Tensor]) -> None:
+    def _arrange(self, parents: tuple[Tensor, Tensor]) -> None:
         """Number the rows of both players level by level; slots 0 and 1 are the empty sequences."""
         device, width, first = self.payoff.device, self.actions, self.rows[0]
         rows = []
@@ -93,7 +93,7 @@ class ExtensiveGame:
         for player, (mine, shift) in enumerate(zip(parents, (0, first), strict=True)):
             slots.append(self._slots(mine.to(device), player, shift))
         self.above = torch.cat(slots)[self.order]
-        self._legal = torch.cat([part.to(device) for part in legal])[self.order]
+        self._legal = torch.cat(self.legal)[self.order]
         self.size = 2 + width * len(order)
         self._allowed = torch.nn.functional.pad(self._legal.flatten(), (2, 0), value=True)
 
