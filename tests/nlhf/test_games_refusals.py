@@ -117,6 +117,10 @@ CASES = {
     "an infinite step without a magnet": (
         lambda: descend(temperature=0.0, step_size=math.inf), ValueError, "step_size",
     ),
+    "a step that overflows": (
+        lambda: descend(games.MatrixGame(1e300 * MATRIX.payoff), temperature=0.0, step_size=1e300),
+        ValueError, "step_size",
+    ),
     "no step, no temperature": (
         lambda: descend(temperature=0.0, step_size=None), ValueError, "step_size",
     ),

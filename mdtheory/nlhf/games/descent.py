@@ -68,7 +68,7 @@ def magnetic_mirror_descent(
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: a wrong shape or range.
+        ValueError: a wrong shape or range, or the strategies overflow.
 
     Source:
         Sokota et al. (2023).
@@ -79,6 +79,10 @@ def magnetic_mirror_descent(
     logs = descent.start
     for logs in descent.run(require_count("iterations", iterations, 0)):  # noqa: B007
         pass
+    if values_known(logs) and bool(logs.isnan().any()):
+        raise ValueError(
+            f"step_size: expected steps that keep the strategies finite, got {step_size!r}"
+        )
     return game.split(logs)
 
 
@@ -207,8 +211,8 @@ def _prepare(
         pull = torch.zeros_like(game.check("magnet", game.uniform()))
     if step_size is None:
         step_size = _default_step(game, temperature, extragradient, form)
-    steps = _schedule("step_size", step_size, game, logs, strict=True)
-    weights = _schedule("temperature", temperature, game, logs, strict=False)
+    steps = _schedule("step_size", step_size, logs, strict=True)
+    weights = _schedule("temperature", temperature, logs, strict=False)
     logs, pull = _batched(logs, pull, (step_size, temperature))
     _refuse_endless(step_size, temperature, logs)
     operator: Callable[[Tensor], Tensor]
@@ -244,7 +248,7 @@ def _default_step(
 
 
 def _schedule(
-    name: str, value: Setting, game: Game, logs: Tensor, *, strict: bool
+    name: str, value: Setting, logs: Tensor, *, strict: bool
 ) -> Callable[[int], float | Tensor]:
     """The setting of each iteration, ready to meet a vector of the game."""
     if isinstance(value, Tensor):
