@@ -267,3 +267,16 @@ def test_extremes_that_are_meant_work():
     hot = descend(temperature=1e300, step_size=1.0)
     torch.testing.assert_close(hot[0], X)
     assert descend(KUHN, 3, 1e-3, 1e6)[0].exp().sum(-1).allclose(number(6))
+
+
+def test_a_game_without_payoffs_bounds_no_step():
+    nothing = games.MatrixGame(torch.zeros(2, 2, dtype=torch.float64))
+    assert games.guaranteed_step(nothing, 0.0).item() == math.inf
+    pair = games.magnetic_mirror_descent(nothing, 3, 0.5)
+    assert games.nash_conv(nothing, pair).item() == 0
+
+
+def test_iterates_that_run_out_of_numbers_are_refused():
+    huge = games.MatrixGame(1e10 * torch.eye(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="step_size: expected steps that keep"):
+        list(games.magnetic_iterates(huge, 3, 0.0, 1e308))

@@ -315,11 +315,24 @@ def test_the_same_in_sequence_form(name, generator, kuhn):
     again = games.magnetic_mirror_descent(game, 1, tau, bold, start=goal)
     assert games.divergence(game, goal, again) < 1e-12
     count = 50 if name == "kuhn" else 3
-    for eta in (games.guaranteed_step(game, tau).item(), bold / 10):
-        run = games.magnetic_iterates(game, 10, tau, eta, start=behave(game, generator, (count,)))
-        path = torch.stack([games.divergence(game, wide(goal, count), now) for now in run])
-        # The second step is longer than what is proved; on these games the rate holds, too.
-        assert (path[1:] <= path[:-1] / (1 + eta * tau) + 1e-9).all()
+    eta = games.guaranteed_step(game, tau).item()
+    run = games.magnetic_iterates(game, 10, tau, eta, start=behave(game, generator, (count,)))
+    path = torch.stack([games.divergence(game, wide(goal, count), now) for now in run])
+    assert (path[1:] <= path[:-1] / (1 + eta * tau) + 1e-9).all()
+
+
+@pytest.mark.parametrize("name", ["kuhn", "leduc"])
+def test_on_poker_the_rate_also_holds_at_a_longer_step(name, generator, kuhn):
+    """Not proved: the step is longer than the guaranteed one."""
+    game, tau = (kuhn, 0.2) if name == "kuhn" else (games.leduc_poker(), 0.5)
+    bold = tau / game.largest_payoff().item() ** 2 / 3
+    goal = games.magnetic_mirror_descent(game, 1500, tau, bold)
+    count = 50 if name == "kuhn" else 3
+    eta = bold / 10
+    assert eta > games.guaranteed_step(game, tau).item() or name == "kuhn"
+    run = games.magnetic_iterates(game, 10, tau, eta, start=behave(game, generator, (count,)))
+    path = torch.stack([games.divergence(game, wide(goal, count), now) for now in run])
+    assert (path[1:] <= path[:-1] / (1 + eta * tau) + 1e-9).all()
 
 
 @pytest.mark.theorem("thm-magnetic-rate", "mutant")
@@ -646,14 +659,10 @@ def test_the_constant_by_hand_and_by_brute_force(kuhn):
 
 
 @pytest.mark.theorem("lem-dilated-convexity", "mutant")
-@pytest.mark.parametrize("mutant", ["no constant", "divergence not weighed"])
+@pytest.mark.parametrize("mutant", ["no constant", "what follows a choice forgotten"])
 def test_a_tree_is_less_convex_than_a_simplex(kuhn, generator, mutant):
-    if mutant == "no constant":
-        one, two = (behave(kuhn, generator, (200,), 0.1) for _ in range(2))
-        sides = both_sides(kuhn, one, two, torch.ones(2, dtype=F64))
-        assert any(breaks("lem-dilated-convexity", *pair) for pair in sides)
-    else:
-        # With rows that count equally the sum is no divergence of the weights.
-        one, two = (behave(kuhn, generator, (200,), 1.5) for _ in range(2))
-        plain = (kl(one[0], two[0]) + kl(one[1], two[1])).sum(-1)
-        assert differ("lem-dilated-convexity", plain, games.divergence(kuhn, one, two), 1e-3)
+    one, two = (behave(kuhn, generator, (2000,), 0.03) for _ in range(2))
+    # All M_j at one leaves the number of rows: three cards with two rows each, and six rows.
+    constant = 1.0 if mutant == "no constant" else 6.0
+    sides = both_sides(kuhn, one, two, torch.full((2,), constant, dtype=F64))
+    assert any(breaks("lem-dilated-convexity", *pair) for pair in sides)

@@ -76,7 +76,7 @@ def guaranteed_step(
         extragradient: whether there is a trial step.
 
     Returns:
-        Of the batch's shape.
+        Of the batch's shape; infinite for a game without payoffs, where any step will do.
 
     Raises:
         TypeError: no game.
@@ -90,4 +90,5 @@ def guaranteed_step(
     if extragradient:
         shape = temperature.shape if isinstance(temperature, Tensor) else ()
         return (1 / constant).expand(torch.broadcast_shapes(constant.shape, shape))
-    return temperature / constant**2
+    step = temperature / constant**2
+    return torch.where(constant > 0, step, torch.inf)

@@ -79,11 +79,7 @@ def magnetic_mirror_descent(
     logs = descent.start
     for logs in descent.run(require_count("iterations", iterations, 0)):  # noqa: B007
         pass
-    if values_known(logs) and bool(logs.isnan().any()):
-        raise ValueError(
-            f"step_size: expected steps that keep the strategies finite, got {step_size!r}"
-        )
-    return game.split(logs)
+    return game.split(_checked(logs, step_size))
 
 
 def magnetic_iterates(
@@ -124,7 +120,7 @@ def magnetic_iterates(
     count = require_count("iterations", iterations, 0)
     states = descent.run(count)
     # Arguments are checked at the call, not at the first iterate.
-    return (game.split(logs) for logs in _preceded(descent.start, states))
+    return (game.split(_checked(logs, step_size)) for logs in _preceded(descent.start, states))
 
 
 def inverse_root(scale: float) -> Callable[[int], float]:
@@ -178,6 +174,15 @@ class _Descent(NamedTuple):
         pull = self.magnet_rate / (1 - self.magnet_rate)
         mixed = dual_step_unchecked(magnet, torch.zeros_like(logs), 1.0, logs, pull)
         return self.normalize_rows(mixed)
+
+
+def _checked(logs: Tensor, step_size: Setting | None) -> Tensor:
+    """The strategies, unless they have run out of numbers."""
+    if values_known(logs) and bool(logs.isnan().any()):
+        raise ValueError(
+            f"step_size: expected steps that keep the strategies finite, got {step_size!r}"
+        )
+    return logs
 
 
 def _preceded(first: Tensor, others: Iterator[Tensor]) -> Iterator[Tensor]:
