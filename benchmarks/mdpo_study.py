@@ -108,7 +108,7 @@ def plan(options: argparse.Namespace) -> list[tuple[Any, dict[str, list[Any]], s
     return found
 
 
-def write(cells: list[runs.Cell], planned: int, flags: list[str]) -> None:
+def write(cells: list[runs.Cell], planned: int, record: str, flags: list[str]) -> None:
     """The record of what has finished."""
     names = ("environment", "method", "steps", "kind", "seed", "interactions", "return")
     rows: list[list[str]] = []
@@ -130,7 +130,7 @@ def write(cells: list[runs.Cell], planned: int, flags: list[str]) -> None:
                 rows[-1].append(f"{result['divergence'][seed]:.4g}")
     left = planned - len(cells)
     runs.write_record(
-        "mdpo_study",
+        record,
         {name: [row[i] for row in rows] for i, name in enumerate(names)},
         command=" ".join(["python benchmarks/mdpo_study.py", *flags]),
         device=f"float32 on {runs.describe_device(default_device())}",
@@ -152,13 +152,14 @@ def write(cells: list[runs.Cell], planned: int, flags: list[str]) -> None:
 def main() -> None:
     """Run what is missing, and write the record."""
     options = argparse.ArgumentParser()
-    options.add_argument("--environments", nargs="+", default=["HalfCheetah-v5", "Hopper-v5"])
+    options.add_argument("--environments", nargs="*", default=["HalfCheetah-v5", "Hopper-v5"])
     options.add_argument("--steps", type=int, default=300_000)
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--off-policy-environments", nargs="*", default=["HalfCheetah-v5"])
     options.add_argument("--off-policy-steps", type=int, default=30_000)
     options.add_argument("--off-policy-seeds", type=int, default=3)
     options.add_argument("--folder", type=Path, default=CELLS, help="where finished cells are")
+    options.add_argument("--record", default="mdpo_study", help="the name of the record")
     options.add_argument("--write", action="store_true", help="only write what has finished")
     given = options.parse_args()
     torch.set_num_threads(1)
@@ -174,7 +175,7 @@ def main() -> None:
             grid["environment"][0], method, f"{result['seconds']:.0f} s, final",
             *(f"{value:.0f}" for value in result["final"]), flush=True,
         )  # fmt: skip
-    write(cells, len(planned), [flag for flag in sys.argv[1:] if flag != "--write"])
+    write(cells, len(planned), given.record, [flag for flag in sys.argv[1:] if flag != "--write"])
 
 
 if __name__ == "__main__":

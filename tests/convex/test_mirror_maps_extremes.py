@@ -151,3 +151,18 @@ def test_maps_show_how_they_were_made():
         "Euclidean()", "Euclidean(Ball(2.5))", "Mahalanobis(matrix(2, 2))",
         "Mahalanobis(matrix(2, 2), Ball(1.0))", "PNorm(1.5)", "Tsallis(0.5)", "Entropy()",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("d", [1, 2, 15, 16, 17])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_entropys_point_is_the_softmax_on_short_and_long_axes(d, kind):
+    theta = 300 * torch.randn(50, d, generator=torch.Generator().manual_seed(3), dtype=kind)
+    theta[::5, -1] = -1e9
+    theta[1::5, 0] = -torch.inf if d > 1 else 0.0
+    theta.requires_grad_()
+    point, expected = mm.Entropy().to_primal(theta), theta.softmax(-1)
+    assert torch.allclose(point, expected, rtol=16 * torch.finfo(kind).eps, atol=0)
+    weight = torch.arange(d, dtype=kind)
+    (mine,) = torch.autograd.grad((point * weight).sum(), theta)
+    (theirs,) = torch.autograd.grad((expected * weight).sum(), theta)
+    assert torch.allclose(mine, theirs, atol=32 * d * torch.finfo(kind).eps)

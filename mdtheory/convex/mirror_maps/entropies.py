@@ -9,6 +9,11 @@ from mdtheory.checks import require_tensor, require_values
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Box, Simplex
 
+# On the CPU PyTorch's softmax and sums are slow along an axis shorter than its vectors.
+SHORT = 16
+# Below it the exponential is 0 in every dtype, which it finds out quicker for -infinity.
+VANISHING = -746.0
+
 
 class Entropy(MirrorMap):
     r"""Negative entropy :math:`\psi(x) = \sum_i x_i \log x_i` on the simplex.
@@ -39,7 +44,11 @@ class Entropy(MirrorMap):
         return 1 + x.log()
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        return theta.softmax(-1)
+        if theta.shape[-1] >= SHORT or theta.device.type != "cpu":
+            return theta.softmax(-1)
+        below = theta - theta.amax(-1, keepdim=True)
+        weights = torch.nn.functional.threshold(below, VANISHING, -torch.inf).exp()
+        return weights / (weights @ weights.new_ones(theta.shape[-1]))[..., None]
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return theta.logsumexp(-1)

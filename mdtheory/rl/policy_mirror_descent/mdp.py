@@ -359,7 +359,8 @@ def evaluate_unchecked(
     Returns:
         Value and action value.
     """
-    reward = (policy * mdp.reward).sum(-1)
+    # A product with ones is the quicker sum along a short axis.
+    reward = (policy * mdp.reward) @ policy.new_ones(mdp.actions)
     if temperature:
         reward = reward - penalty(policy, temperature, mirror_map)
     follow = mdp._follow(policy)
