@@ -4,6 +4,7 @@ The chapter 'Nash mirror descent' derives what stands here: the regularised pref
 its Nash equilibrium (``preference``), and policies over sequences (``sequences``).
 """
 
+from mdtheory.nlhf.nash_md.equilibrium import regularized_nash
 from mdtheory.nlhf.nash_md.preference import (
     PreferenceGame,
     best_response,
@@ -11,7 +12,6 @@ from mdtheory.nlhf.nash_md.preference import (
     magnetic_step,
     mixture,
     regularized_exploitability,
-    regularized_nash,
     span,
 )
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
