@@ -408,11 +408,11 @@ def _exploitability(game: PreferenceGame, policy: Tensor) -> Tensor:
 def require_positive(
     preference: Tensor, reference: Tensor, temperature: float | Tensor
 ) -> PreferenceGame:
-    """A game whose temperatures are above 0.
+    r"""A game whose temperatures are above 0.
 
     Args:
         preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\\log\\mu`, shape ``(..., n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
         temperature: a number or a tensor of the batch's shape.
 
     Returns:
