@@ -65,7 +65,7 @@ def check_nash_run(call, generator: np.random.Generator) -> float:
     for batch, count, constant, words in cases:
         preference, reference = _preferences(generator, batch, 4), _policies(generator, batch, 4)
         tau = generator.uniform(0.2, 0.6)
-        step = generator.uniform(0.2, 0.7) / tau if constant else None
+        step = generator.uniform(0.2, 0.7) / tau if constant else 0.0
         answer = call("nash_run", preference, reference, tau, count, step)
         truth = np.empty((*batch, 4))
         for i in np.ndindex(batch):
@@ -198,7 +198,7 @@ def _nash_run(preference, reference, tau, count, step) -> np.ndarray:
     """The logits less those of the reference; the mixture only shrinks them."""
     lean = np.zeros_like(reference)
     for t in range(count):
-        eta = 2 / (tau * (t + 2)) if step is None else step
+        eta = 2 / (tau * (t + 2)) if step == 0 else step
         lean = (1 - eta * tau) * lean
         law = np.exp(_log_normal(reference + lean))
         lean = lean + eta * (_won(preference, law) - 0.5)

@@ -22,7 +22,7 @@ def step_against(preference, policy, opponent, reference, temperature, step_size
 def nash_run(preference, reference, temperature, iterations, step_size):
     policy = reference + torch.zeros_like(preference[..., 0])
     for t in range(iterations):
-        eta = step_size if step_size is not None else 2 / temperature / (t + 2)
+        eta = step_size if step_size > 0 else 2 / temperature / (t + 2)
         mixed = normal(torch.lerp(policy, reference + 0 * policy, eta * temperature))
         policy = normal(mixed + eta * wins(preference, mixed))
     return policy

@@ -16,7 +16,7 @@ def step_against(preference, policy, opponent, reference, temperature, step_size
 def nash_run(preference, reference, temperature, iterations, step_size):
     policy = reference.expand(preference.shape[:-1])
     for t in range(iterations):
-        eta = 2 / (temperature * (t + 2)) if step_size is None else step_size
+        eta = 2 / (temperature * (t + 2)) if step_size == 0 else step_size
         a = eta * temperature
         w = (a * policy + (1 - a) * reference).log_softmax(-1)
         policy = (w + eta * won(preference, w)).log_softmax(-1)

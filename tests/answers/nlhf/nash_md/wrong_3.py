@@ -10,7 +10,7 @@ def step_against(preference, policy, opponent, reference, temperature, step_size
 def nash_run(preference, reference, temperature, iterations, step_size):
     policy = reference.expand(preference.shape[:-1])
     for t in range(iterations):
-        eta = 2 / (temperature * (t + 1)) if step_size is None else step_size  # one too early
+        eta = 2 / (temperature * (t + 1)) if step_size == 0 else step_size  # one too early
         a = min(eta * temperature, 1.0)
         w = ((1 - a) * policy + a * reference).log_softmax(-1)
         # Against the policy, not the mixture.

@@ -14,7 +14,7 @@ def step_against(preference, policy, opponent, reference, temperature, step_size
 
 
 def nash_run(preference, reference, temperature, iterations, step_size):
-    return run(preference, reference, temperature, iterations, step_size)
+    return run(preference, reference, temperature, iterations, step_size or None)
 
 
 def exploitable(preference, policy, reference, temperature):
