@@ -54,7 +54,8 @@ def policy_gradient_surrogate(
         ratio = ratio.sum(-1, keepdim=True)
     elif credit == "to-go":
         ratio = ratio.flip(-1).cumsum(-1).flip(-1)
-    return (token_log_probs * (preferred.detach()[..., None] - 0.5 - temperature * ratio)).sum(-1)
+    gain = preferred.detach()[..., None] - 0.5 - temperature * ratio
+    return (token_log_probs * gain).sum(-1)
 
 
 def expected_gradient(

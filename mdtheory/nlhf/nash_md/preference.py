@@ -145,7 +145,8 @@ class PreferenceGame:
             The next policy, log-probabilities ``(..., n)``.
         """
         gradient = -self.preferred(opponent)
-        dual = dual_step_unchecked(policy, gradient, step_size, self.reference, self._weight)
+        magnet, weight = self.reference, self._weight
+        dual = dual_step_unchecked(policy, gradient, step_size, magnet, weight)
         return dual.log_softmax(-1)
 
     def exploitability(self, policy: Tensor) -> Tensor:
