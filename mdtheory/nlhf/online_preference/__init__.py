@@ -1,8 +1,8 @@
 """Online preference optimisation: IPO, online IPO, IPO-MD, and the losses beside them.
 
 The chapter 'Online preference optimisation' derives what stands here: losses of pairs
-(``losses``), their means over a preference game with closed gradients (``exact``), and descent
-(``iterates``).
+(``losses``), their means over a preference game with closed gradients (``exact``, and
+``parameters`` for sequences and networks), and descent (``iterates``).
 """
 
 from mdtheory.nlhf.online_preference.exact import (
@@ -29,6 +29,7 @@ from mdtheory.nlhf.online_preference.losses import (
     sppo_loss,
     xpo_loss,
 )
+from mdtheory.nlhf.online_preference.parameters import score_gradient
 
 __all__ = [
     "Variances",
@@ -48,6 +49,7 @@ __all__ = [
     "newton_iterates",
     "online_ipo_gradient",
     "response_gradient",
+    "score_gradient",
     "slic_loss",
     "soft_label",
     "sppo_loss",

@@ -335,8 +335,7 @@ def require_weight(weight: float | Tensor, game: PreferenceGame) -> float | Tens
         torch.broadcast_shapes(weight.shape, game.batch_shape)
     except RuntimeError:
         raise ValueError(
-            f"weight: expected the batch shape {tuple(game.batch_shape)}, got "
-            f"{tuple(weight.shape)}"
+            f"weight: expected the batch shape {tuple(game.batch_shape)}, got {tuple(weight.shape)}"
         ) from None
     return weight[..., None]
 
