@@ -1,7 +1,7 @@
 """Preference games and Nash mirror descent.
 
 The chapter 'Nash mirror descent' derives what stands here: the regularised preference game with
-its Nash equilibrium (``preference``).
+its Nash equilibrium (``preference``), and policies over sequences (``sequences``).
 """
 
 from mdtheory.nlhf.nash_md.preference import (
@@ -14,9 +14,11 @@ from mdtheory.nlhf.nash_md.preference import (
     regularized_nash,
     span,
 )
+from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 
 __all__ = [
     "PreferenceGame",
+    "SequenceSpace",
     "best_response",
     "kl",
     "magnetic_step",
