@@ -3,7 +3,7 @@
 Run from the repository root: ``python benchmarks/online_preference_study.py``; a few minutes on
 one core. Policies are trees of logits over all sequences, so that every win rate is exact; pairs
 and labels are sampled. A cell is a loss, a temperature and a seed; all temperatures and seeds of a
-loss are one batch. The temperature of a loss is chosen on seeds of its own.
+loss are one batch. The temperature of a loss is the one with the smallest gain of a best answer, on seeds of its own.
 """
 
 from __future__ import annotations
@@ -125,10 +125,9 @@ def main() -> None:
         print(f"{method}: done")
     table = torch.stack(policies)  # methods, temperatures, seeds, n
     rows: list[tuple[object, ...]] = []
-    # Against every method at every temperature, seed by seed.
-    pool = table.mean((0, 1))
-    against = torch.einsum("mtsn,nk,sk->mts", table, preference, pool)
-    chosen = against[..., :CHOOSING].mean(-1).argmax(-1)
+    # What the best answer to a policy gains: small for what cannot be beaten.
+    gap = (table @ preference.mT).amax(-1) - 0.5
+    chosen = gap[..., :CHOOSING].mean(-1).argmin(-1)
     kept = torch.stack([table[m, t, CHOOSING:] for m, t in enumerate(chosen.tolist())])
     wins = torch.einsum("isn,nk,jsk->sij", kept, preference, kept)
     value, low, high = runs.bootstrap_interval(wins, generator, statistic="mean")
@@ -138,15 +137,11 @@ def main() -> None:
     for i, row in enumerate(METHODS):
         tau = TEMPERATURES[int(chosen[i])]
         rows.append(("temperature", row, "", tau, tau, tau))
-    gap = ((kept @ preference.mT).amax(-1) - 0.5).T
-    value, low, high = runs.bootstrap_interval(gap, generator, statistic="mean")
-    for i, row in enumerate(METHODS):
-        rows.append(("gap", row, "", value[i], low[i], high[i]))
-    everyone = against[..., CHOOSING:].permute(2, 0, 1)
-    value, low, high = runs.bootstrap_interval(everyone, generator, statistic="mean")
+    spread = gap[..., CHOOSING:].permute(2, 0, 1)
+    value, low, high = runs.bootstrap_interval(spread, generator, statistic="mean")
     for i, row in enumerate(METHODS):
         for k, tau in enumerate(TEMPERATURES):
-            rows.append(("sweep", row, f"{tau:g}", value[i, k], low[i, k], high[i, k]))
+            rows.append(("gap", row, f"{tau:g}", value[i, k], low[i, k], high[i, k]))
     names = ("kind", "row", "column", "value", "low", "high")
     columns = {
         name: [f"{float(row[i]):.6g}" if i >= 3 else row[i] for row in rows]  # type: ignore[arg-type]
