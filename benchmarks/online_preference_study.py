@@ -3,7 +3,8 @@
 Run from the repository root: ``python benchmarks/online_preference_study.py``; a few minutes on
 one core. Policies are trees of logits over all sequences, so that every win rate is exact; pairs
 and labels are sampled. A cell is a loss, a temperature and a seed; all temperatures and seeds of a
-loss are one batch. The temperature of a loss is the one with the smallest gain of a best answer, on seeds of its own.
+loss are one batch. The temperature of a loss is the one whose policies lose least to a best answer,
+on seeds of its own.
 """
 
 from __future__ import annotations

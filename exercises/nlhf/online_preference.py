@@ -227,8 +227,7 @@ def _residual(preference, policy, base, numbers) -> np.ndarray:
     return np.array(
         [
             math.fsum(
-                math.exp(policy[z])
-                * (preference[y, z] - 1 / (1 + math.exp(reward[z] - reward[y])))
+                math.exp(policy[z]) * (preference[y, z] - 1 / (1 + math.exp(reward[z] - reward[y])))
                 for z in range(n)
             )
             for y in range(n)

@@ -348,8 +348,8 @@ def _ipo_gradient(game: PreferenceGame, policy: Tensor, sampling: Tensor) -> Ten
     return -4 / tau * share * (game.preferred(sampling) - 0.5 - pull)
 
 
-def _game(
-    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
+def _warm_game(
+    preference: Tensor, reference: Tensor, temperature: float | Tensor
 ) -> PreferenceGame:
     game = PreferenceGame(preference, reference, temperature)
     tau = game.temperature
@@ -357,6 +357,13 @@ def _game(
         require_values("temperature", tau, tau > 0, "temperatures > 0")
     elif tau == 0:
         raise ValueError("temperature: expected a number > 0, got 0")
+    return game
+
+
+def _game(
+    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
+) -> PreferenceGame:
+    game = _warm_game(preference, reference, temperature)
     game.check("policy", policy)
     require_policy("policy", policy, preference, full_support=True)
     return game

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_finite, require_number, require_tensor
-from mdtheory.nlhf.nash_md import PreferenceGame, mixture
-from mdtheory.nlhf.online_preference.exact import require_weight
+from mdtheory.nlhf.nash_md import mixture
+from mdtheory.nlhf.online_preference.exact import _column, _warm_game, require_weight
 
 
 def newton_iterates(
@@ -42,21 +42,20 @@ def newton_iterates(
         The policies, log-probabilities of shape ``(iterations + 1, ..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
+        TypeError: as :class:`~mdtheory.nlhf.nash_md.PreferenceGame`.
         ValueError: likewise, a temperature of 0, or a length or a weight outside its range.
 
     Source:
         The chapter; Munos et al. (2024), equation (5), for the step.
     """
-    game = PreferenceGame(preference, reference, temperature)
+    game = _warm_game(preference, reference, temperature)
     require_count("iterations", iterations, 0)
     share = require_number("length", length, 0.0, strict=True)
     if share >= 1:
         raise ValueError(f"length: expected a number in (0, 1), got {length!r}")
     mixed = require_weight(weight, game)
     now = game.policy() if policy is None else game.check("policy", policy)
-    tau = temperature[..., None] if isinstance(temperature, Tensor) else temperature
-    step = share / ((1 - share) * tau)
+    step = share / ((1 - share) * _column(game.temperature))
     if sampling is not None:
         game.check("sampling", sampling)
     found = [now]
