@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "JudgeRatings",
     "PriceRelatives",
     "StockReturns",
     "WaterFlow",
+    "load_judges",
     "load_nyse",
     "load_sp500",
     "load_water_flow",
@@ -48,6 +50,34 @@ class StockReturns(NamedTuple):
     names: tuple[str, ...]
     returns: Tensor
     next_day: Tensor
+
+
+class JudgeRatings(NamedTuple):
+    """Ratings of judges: ``names``, the ``respects`` rated, ``ratings`` ``(judges, respects)``.
+
+    ``contacts``, shape ``(judges,)``, is the mean number of a lawyer's contacts with the judge.
+    """
+
+    names: tuple[str, ...]
+    respects: tuple[str, ...]
+    ratings: Tensor
+    contacts: Tensor
+
+
+def load_judges() -> JudgeRatings:
+    """How lawyers rated 43 judges in eleven respects, 1977.
+
+    Returns:
+        Names, the respects under the names of the source, the ratings ``(43, 11)`` and the
+        contacts ``(43,)``, float64 on the CPU.
+
+    Source:
+        *New Haven Register*, 14 January 1977, by way of R; see ``mdtheory/data/README.md``.
+    """
+    header, *rows = (line.split(";") for line in _lines("judges.csv.gz"))
+    cells = torch.from_numpy(np.array([row[1:] for row in rows], dtype=np.float64))
+    names = tuple(row[0] for row in rows)
+    return JudgeRatings(names, tuple(header[2:]), cells[:, 1:], cells[:, 0])
 
 
 def load_nyse() -> PriceRelatives:

@@ -1,9 +1,38 @@
 """Preference games and Nash mirror descent.
 
-The chapter 'Nash mirror descent' derives what stands here: the regularised preference game with
-its Nash equilibrium (``preference``), and policies over sequences (``sequences``).
+The chapter 'Nash mirror descent' derives what stands here: the regularised preference game
+(``preference``) with its Nash equilibrium (``equilibrium``), where preferences come from
+(``models``) and their cycles (``judges``), the algorithm with its rate (``descent``), policies over
+sequences (``sequences``) and policy gradients for them (``policy_gradient``).
 """
 
+from mdtheory.nlhf.nash_md.descent import (
+    nash_md,
+    nash_md_iterates,
+    nash_md_rate,
+    self_play_iterates,
+    shifted_temperature,
+)
+from mdtheory.nlhf.nash_md.equilibrium import regularized_nash
+from mdtheory.nlhf.nash_md.judges import criteria_preference, three_cycles
+from mdtheory.nlhf.nash_md.models import (
+    Comparisons,
+    NeuralPreference,
+    bradley_terry,
+    bradley_terry_preference,
+    cyclic_preference,
+    dice_preference,
+    fit_preference,
+    random_preference,
+)
+from mdtheory.nlhf.nash_md.policy_gradient import (
+    expected_gradient,
+    nash_ema_pg,
+    nash_md_pg,
+    objective_gradient,
+    policy_gradient_surrogate,
+    reward_pg,
+)
 from mdtheory.nlhf.nash_md.preference import (
     PreferenceGame,
     best_response,
@@ -11,19 +40,39 @@ from mdtheory.nlhf.nash_md.preference import (
     magnetic_step,
     mixture,
     regularized_exploitability,
-    regularized_nash,
     span,
 )
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 
 __all__ = [
+    "Comparisons",
+    "NeuralPreference",
     "PreferenceGame",
     "SequenceSpace",
     "best_response",
+    "bradley_terry",
+    "bradley_terry_preference",
+    "criteria_preference",
+    "cyclic_preference",
+    "dice_preference",
+    "expected_gradient",
+    "fit_preference",
     "kl",
     "magnetic_step",
     "mixture",
+    "nash_ema_pg",
+    "nash_md",
+    "nash_md_iterates",
+    "nash_md_pg",
+    "nash_md_rate",
+    "objective_gradient",
+    "policy_gradient_surrogate",
+    "random_preference",
     "regularized_exploitability",
     "regularized_nash",
+    "reward_pg",
+    "self_play_iterates",
+    "shifted_temperature",
     "span",
+    "three_cycles",
 ]

@@ -1,0 +1,212 @@
+"""Nash mirror descent in tables, its rates, and the runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, require_number, require_values
+from mdtheory.convex.mirror_maps import dual_step_unchecked
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, require_step
+
+Step = float | Tensor
+
+
+def nash_md(
+    preference: Tensor,
+    reference: Tensor,
+    temperature: Step,
+    iterations: int,
+    step_size: Step | None = None,
+) -> Tensor:
+    r"""Nash mirror descent: the last policy.
+
+    Equations ``eq-nash-md`` and ``eq-nash-md-schedule``. It starts at the reference, and in each
+    iteration takes a mirror step from the mixture of policy and reference against that mixture.
+    With a constant step its limit is not the Nash equilibrium of this temperature, see
+    ``cor-constant-bias``.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape; 0 is allowed with
+            a constant step, and is Hedge in self-play.
+        iterations: how many, at least 0.
+        step_size: :math:`\eta` with :math:`0 < \eta\tau < 1`, a number or a tensor of the batch's
+            shape; ``None`` for :math:`\eta_t = 2/(\tau(t + 2))`.
+
+    Returns:
+        Log-probabilities ``(..., n)`` of the batch's shape.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, fewer than 0 iterations, a step out of range, or no step with a
+            temperature of 0.
+
+    Source:
+        Munos et al. (2024), section 6.
+    """
+    game, steps = _prepare(preference, reference, temperature, iterations, step_size)
+    dual = game.policy()
+    for weight, step in steps:
+        # Duals are carried: a constant that is left in them changes no probability.
+        dual = _step(game, torch.lerp(dual, game.reference, weight), step)
+    return dual.log_softmax(-1)
+
+
+def nash_md_iterates(
+    preference: Tensor,
+    reference: Tensor,
+    temperature: Step,
+    iterations: int,
+    step_size: Step | None = None,
+) -> Iterator[Tensor]:
+    r"""All policies of :func:`nash_md`, the first one, the reference, included.
+
+    Args:
+        preference: as in :func:`nash_md`.
+        reference: likewise.
+        temperature: likewise.
+        iterations: likewise.
+        step_size: likewise.
+
+    Returns:
+        An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.
+
+    Raises:
+        TypeError: as :func:`nash_md`.
+        ValueError: likewise.
+    """
+    game, steps = _prepare(preference, reference, temperature, iterations, step_size)
+
+    def run() -> Iterator[Tensor]:
+        policy = game.policy()
+        yield policy
+        for weight, step in steps:
+            policy = _step(game, torch.lerp(policy, game.reference, weight), step).log_softmax(-1)
+            yield policy
+
+    return run()
+
+
+def self_play_iterates(
+    preference: Tensor,
+    reference: Tensor,
+    temperature: Step,
+    iterations: int,
+    step_size: Step | None = None,
+) -> Iterator[Tensor]:
+    r"""Online mirror descent: from the mixture as :func:`nash_md`, but against the policy itself.
+
+    Equation ``eq-self-play``; it is the magnetic step ``eq-magnetic-step`` against its own policy
+    with :math:`\gamma = \eta/(1 - \eta\tau)`. With ``temperature`` 0 it is Hedge in self-play.
+
+    Args:
+        preference: as in :func:`nash_md`.
+        reference: likewise.
+        temperature: likewise.
+        iterations: likewise.
+        step_size: likewise.
+
+    Returns:
+        An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.
+
+    Raises:
+        TypeError: as :func:`nash_md`.
+        ValueError: likewise.
+
+    Source:
+        Munos et al. (2024), equation (8).
+    """
+    game, steps = _prepare(preference, reference, temperature, iterations, step_size)
+
+    def run() -> Iterator[Tensor]:
+        policy = game.policy()
+        yield policy
+        for weight, step in steps:
+            gradient = -game.preferred(policy)
+            centre = torch.lerp(policy, game.reference, weight)
+            policy = dual_step_unchecked(centre, gradient, step).log_softmax(-1)
+            yield policy
+
+    return run()
+
+
+def nash_md_rate(temperature: Step, iterations: int) -> Tensor:
+    r"""Right side of ``thm-nash-md`` for the schedule: :math:`8/(\tau^2(T + 1))`.
+
+    Args:
+        temperature: :math:`\tau > 0`, a number or a tensor of any shape.
+        iterations: the largest :math:`T`, at least 1.
+
+    Returns:
+        The bounds for :math:`T = 1, \dots` along a new first axis.
+
+    Raises:
+        TypeError: no number.
+        ValueError: a temperature of 0, or no iteration.
+    """
+    count = require_count("iterations", iterations, 1)
+    if isinstance(temperature, Tensor):
+        require_values("temperature", temperature, temperature > 0, "temperatures > 0")
+    else:
+        require_number("temperature", temperature, 0.0, strict=True)
+        temperature = torch.tensor(float(temperature), dtype=torch.float64)
+    times = torch.arange(1, count + 1, dtype=temperature.dtype, device=temperature.device)
+    return 8 / (temperature**2 * (times.reshape(-1, *[1] * temperature.ndim) + 1))
+
+
+def shifted_temperature(temperature: Step, step_size: Step) -> Step:
+    r"""The temperature for which constant-step Nash-MD's mixture plays, :math:`\tau/(1-\eta\tau)`.
+
+    Args:
+        temperature: :math:`\tau`, a number or a tensor of any shape.
+        step_size: :math:`\eta` with :math:`\eta\tau < 1`, likewise.
+
+    Returns:
+        That temperature, see ``thm-equivalence``.
+
+    Raises:
+        ValueError: :math:`\eta\tau` is not below 1.
+    """
+    weight = step_size * temperature
+    if isinstance(weight, Tensor):
+        require_values("step_size", weight, weight < 1, "steps with step * temperature < 1")
+    elif not weight < 1:
+        raise ValueError(f"step_size: expected step * temperature < 1, got {weight!r}")
+    return temperature / (1 - weight)
+
+
+def _step(game: PreferenceGame, mixed: Tensor, step: Step) -> Tensor:
+    """From a mixture (its dual) against it."""
+    won = (game.preference @ mixed.softmax(-1)[..., None])[..., 0]
+    return dual_step_unchecked(mixed, -won, step)
+
+
+def _prepare(
+    preference: Tensor,
+    reference: Tensor,
+    temperature: Step,
+    iterations: int,
+    step_size: Step | None,
+) -> tuple[PreferenceGame, Iterator[tuple[Step, Step]]]:
+    """The game, and for each iteration the mixture's weight and the step."""
+    require_count("iterations", iterations, 0)
+    if step_size is None:
+        game = require_positive(preference, reference, temperature)
+        tau = game._weight
+        shares = (2 / (t + 2) for t in range(iterations))
+        return game, ((share, share / tau) for share in shares)
+    game = PreferenceGame(preference, reference, temperature)
+    step = require_step(step_size, game)
+    weight = step * game._weight
+    if isinstance(weight, Tensor):
+        require_values("step_size", weight, weight < 1, "steps with step * temperature < 1")
+    elif not weight < 1:
+        raise ValueError(
+            f"step_size: expected a step with step * temperature < 1, got {step!r} * "
+            f"{game.temperature!r}"
+        )
+    return game, ((weight, step) for _ in range(iterations))

@@ -1,0 +1,330 @@
+"""Nash-MD-PG and Nash-EMA-PG: policy gradients against an opponent, over sequences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, require_number, require_shape, require_values
+from mdtheory.nlhf.nash_md.preference import kl, require_preference
+from mdtheory.nlhf.nash_md.sequences import SequenceSpace
+
+CREDITS = ("to-go", "sequence", "local")
+
+
+def policy_gradient_surrogate(
+    token_log_probs: Tensor,
+    reference_token_log_probs: Tensor,
+    preferred: Tensor,
+    temperature: float,
+    credit: str = "to-go",
+) -> Tensor:
+    r"""A number for each sequence whose gradient is the policy gradient estimate.
+
+    Equation ``eq-pg-estimate`` and its forms in ``prop-reward-to-go``. Maximise its mean over
+    sequences that were drawn from the policy. Nothing but the scores is differentiated.
+
+    Args:
+        token_log_probs: :math:`\log\pi(y_n \mid y_{<n})`, shape ``(..., L)``; carries the gradient.
+        reference_token_log_probs: of the reference, likewise.
+        preferred: how often the sequence is preferred to the opponent, or a label 0 or 1,
+            shape ``(...)``.
+        temperature: :math:`\tau \ge 0`.
+        credit: which log-ratios meet the score of token :math:`n`: ``"sequence"``, those of all
+            tokens; ``"to-go"``, those of tokens :math:`m \ge n`; ``"local"``, its own alone, which
+            is *biased* and stands here to be compared with.
+
+    Returns:
+        Shape ``(...)``.
+
+    Raises:
+        ValueError: shapes that differ, a negative temperature, or an unknown credit.
+
+    Source:
+        Munos et al. (2024), equation (13).
+    """
+    if credit not in CREDITS:
+        raise ValueError(f"credit: expected one of {CREDITS}, got {credit!r}")
+    require_number("temperature", temperature, 0.0)
+    require_shape(
+        "reference_token_log_probs", reference_token_log_probs, tuple(token_log_probs.shape)
+    )
+    ratio = (token_log_probs - reference_token_log_probs).detach()
+    if credit == "sequence":
+        ratio = ratio.sum(-1, keepdim=True)
+    elif credit == "to-go":
+        ratio = ratio.flip(-1).cumsum(-1).flip(-1)
+    return (token_log_probs * (preferred.detach()[..., None] - 0.5 - temperature * ratio)).sum(-1)
+
+
+def expected_gradient(
+    space: SequenceSpace,
+    logits: Tensor,
+    reference_logits: Tensor,
+    preferred: Tensor,
+    temperature: float,
+    credit: str = "to-go",
+) -> Tensor:
+    """Exact mean of the estimate over the policy's sequences, by enumeration.
+
+    Args:
+        space: the sequences.
+        logits: of the policy, shape ``(..., prefixes, V)``.
+        reference_logits: of the reference, of a shape that broadcasts.
+        preferred: how often each sequence is preferred to the opponent, ``(..., V**L)``.
+        temperature: at least 0.
+        credit: as in :func:`policy_gradient_surrogate`.
+
+    Returns:
+        A gradient of the shape of ``logits``.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: wrong shapes, or as :func:`policy_gradient_surrogate`.
+    """
+    leaf = space.check("logits", logits).detach().requires_grad_()
+    with torch.enable_grad():
+        tokens = space.token_log_probs(leaf)
+        reference = space.token_log_probs(reference_logits).expand(tokens.shape)
+        each = policy_gradient_surrogate(tokens, reference, preferred, temperature, credit)
+        mean = (tokens.sum(-1).exp().detach() * each).sum()
+        return torch.autograd.grad(mean, leaf)[0]
+
+
+def objective_gradient(
+    space: SequenceSpace,
+    logits: Tensor,
+    reference_logits: Tensor,
+    preferred: Tensor,
+    temperature: float,
+) -> Tensor:
+    r"""Gradient of the objective itself, differentiated as it is written.
+
+    The objective is :math:`\sum_y \pi(y)\,P(y \succ o) - \tau\,\mathrm{KL}(\pi\|\mu)` with the
+    opponent held fixed; it knows nothing of scores, and is what the estimates must agree with.
+
+    Args:
+        space: as in :func:`expected_gradient`.
+        logits: likewise.
+        reference_logits: likewise.
+        preferred: likewise.
+        temperature: likewise.
+
+    Returns:
+        A gradient of the shape of ``logits``.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: wrong shapes.
+    """
+    leaf = space.check("logits", logits).detach().requires_grad_()
+    reference = space.log_probs(reference_logits)
+    with torch.enable_grad():
+        policy = space.log_probs(leaf)
+        won = (policy.exp() * preferred).sum(-1)
+        return torch.autograd.grad((won - temperature * kl(policy, reference)).sum(), leaf)[0]
+
+
+def nash_md_pg(
+    space: SequenceSpace,
+    preference: Tensor,
+    reference_logits: Tensor,
+    temperature: float,
+    iterations: int,
+    mixture_weight: float | Tensor = 0.125,
+    *,
+    learning_rate: float = 0.05,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Nash-MD-PG: ascend against the mixture with the reference, token by token.
+
+    Equations ``eq-pg-estimate`` and ``eq-token-mixture``, by Adam from the reference. A mixture
+    weight of 0 is self-play, of 1 a best response to the reference.
+
+    Args:
+        space: the sequences.
+        preference: :math:`P` over them, shape ``(..., V**L, V**L)``.
+        reference_logits: of :math:`\mu`, shape ``(..., prefixes, V)``.
+        temperature: :math:`\tau \ge 0`.
+        iterations: steps of Adam.
+        mixture_weight: :math:`\beta` in [0, 1], a number or a tensor of the batch's shape, so that
+            a whole grid is one call.
+        learning_rate: of Adam.
+        samples: pairs of sequences drawn in each step; ``None`` for exact expectations.
+        generator: source of the samples; needed with ``samples``.
+
+    Returns:
+        The last logits, shape ``(..., prefixes, V)``.
+
+    Raises:
+        TypeError: not floating-point tensors of one dtype.
+        ValueError: wrong shapes or ranges, or samples without a generator.
+
+    Source:
+        Munos et al. (2024), section 7.
+    """
+    start = _start(space, preference, reference_logits, mixture_weight)
+    climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
+    for _ in range(require_count("iterations", iterations, 0)):
+        now = climb.logits.detach()
+        climb.against(preference, space.token_mixture(now, reference_logits, mixture_weight))
+    return climb.logits.detach()
+
+
+def nash_ema_pg(
+    space: SequenceSpace,
+    preference: Tensor,
+    reference_logits: Tensor,
+    temperature: float,
+    iterations: int,
+    decay: float | Tensor = 0.99,
+    *,
+    learning_rate: float = 0.05,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Nash-EMA-PG: ascend against the policy of averaged parameters.
+
+    Equation ``eq-ema``: :math:`\bar\theta_t = (1 - \beta)\theta_t + \beta\bar\theta_{t-1}`, from
+    the reference.
+
+    Args:
+        space: as in :func:`nash_md_pg`.
+        preference: likewise.
+        reference_logits: likewise.
+        temperature: likewise.
+        iterations: likewise.
+        decay: :math:`\beta` in [0, 1], a number or a tensor of the batch's shape.
+        learning_rate: as in :func:`nash_md_pg`.
+        samples: likewise.
+        generator: likewise.
+
+    Returns:
+        The last logits (not the averaged ones), shape ``(..., prefixes, V)``.
+
+    Raises:
+        TypeError: as :func:`nash_md_pg`.
+        ValueError: likewise.
+
+    Source:
+        Munos et al. (2024), section 7; the recursion as the text means it, not as it is printed.
+    """
+    start = _start(space, preference, reference_logits, decay, "decay")
+    kept = decay[..., None, None] if isinstance(decay, Tensor) else decay
+    climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
+    average = start
+    for _ in range(require_count("iterations", iterations, 0)):
+        average = (1 - kept) * climb.logits.detach() + kept * average
+        climb.against(preference, average)
+    return climb.logits.detach()
+
+
+def reward_pg(
+    space: SequenceSpace,
+    reward: Tensor,
+    reference_logits: Tensor,
+    temperature: float,
+    iterations: int,
+    *,
+    learning_rate: float = 0.05,
+) -> Tensor:
+    r"""RLHF with exact gradients: maximise :math:`\mathbb E_\pi r - \tau\,\mathrm{KL}(\pi\|\mu)`.
+
+    Args:
+        space: the sequences.
+        reward: :math:`r`, shape ``(..., V**L)``.
+        reference_logits: of :math:`\mu`, shape ``(..., prefixes, V)``.
+        temperature: :math:`\tau \ge 0`.
+        iterations: steps of Adam.
+        learning_rate: of Adam.
+
+    Returns:
+        The last logits, shape ``(..., prefixes, V)``.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: wrong shapes or ranges.
+    """
+    require_shape("reward", reward, (*reward.shape[:-1], space.count))
+    space.check("reference_logits", reference_logits)
+    batch = torch.broadcast_shapes(reward.shape[:-1], reference_logits.shape[:-2])
+    start = reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
+    climb = _Climb(space, start, reference_logits, temperature, learning_rate, None, None)
+    for _ in range(require_count("iterations", iterations, 0)):
+        climb.step(reward)
+    return climb.logits.detach()
+
+
+class _Climb:
+    """Adam on the logits of a batch of policies; entry by entry, so the policies do not mix."""
+
+    def __init__(
+        self,
+        space: SequenceSpace,
+        start: Tensor,
+        reference_logits: Tensor,
+        temperature: float,
+        learning_rate: float,
+        samples: int | None,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.space, self.samples, self.generator = space, samples, generator
+        self.temperature = require_number("temperature", temperature, 0.0)
+        require_number("learning_rate", learning_rate, 0.0, strict=True)
+        if samples is not None:
+            require_count("samples", samples, 1)
+            if generator is None:
+                raise ValueError("generator: expected one where samples are drawn, got None")
+        self.logits = start.clone().requires_grad_()
+        self.reference = space.token_log_probs(reference_logits)
+        self.adam = torch.optim.Adam([self.logits], learning_rate, maximize=True)
+
+    def against(self, preference: Tensor, opponent: Tensor) -> None:
+        """One step against the policy of these logits."""
+        if self.samples is None:
+            law = self.space.log_probs(opponent).exp()
+            return self.step((preference @ law[..., None])[..., 0])
+        assert self.generator is not None
+        ours = self.space.sample(self.logits, self.samples, self.generator)
+        theirs = self.space.sample(opponent, self.samples, self.generator)
+        flat = preference.expand(*ours.shape[:-1], *preference.shape[-2:]).flatten(-2)
+        won = flat.gather(-1, ours * self.space.count + theirs)
+        tokens = self.space.token_log_probs(self.logits)
+        at = ours[..., None].expand(*ours.shape, self.space.length)
+        reference = self.reference.expand(tokens.shape).gather(-2, at)
+        each = policy_gradient_surrogate(tokens.gather(-2, at), reference, won, self.temperature)
+        return self._update(each.mean(-1).sum())
+
+    def step(self, preferred: Tensor) -> None:
+        """One step for given preferences over all sequences, in exact expectation."""
+        tokens = self.space.token_log_probs(self.logits)
+        each = policy_gradient_surrogate(
+            tokens, self.reference.expand(tokens.shape), preferred, self.temperature
+        )
+        self._update((tokens.sum(-1).exp().detach() * each).sum())
+
+    def _update(self, value: Tensor) -> None:
+        self.adam.zero_grad()
+        value.backward()
+        self.adam.step()
+
+
+def _start(
+    space: SequenceSpace,
+    preference: Tensor,
+    reference_logits: Tensor,
+    weight: float | Tensor,
+    name: str = "mixture_weight",
+) -> Tensor:
+    """The reference's logits for every policy of the batch."""
+    require_preference("preference", preference)
+    space.check("reference_logits", reference_logits)
+    require_shape("preference", preference, (*preference.shape[:-2], space.count, space.count))
+    if isinstance(weight, Tensor):
+        require_values(name, weight, (weight >= 0) & (weight <= 1), "weights in [0, 1]")
+    elif not 0 <= require_number(name, weight, 0.0) <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {weight!r}")
+    shape = weight.shape if isinstance(weight, Tensor) else ()
+    batch = torch.broadcast_shapes(preference.shape[:-2], reference_logits.shape[:-2], shape)
+    return reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
