@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mdtheory import runs
 from mdtheory.device import default_device
-from mdtheory.nlhf.nash_md import SequenceSpace
+from mdtheory.nlhf.nash_md import SequenceSpace, bradley_terry
 from mdtheory.nlhf.online_preference import dpo_loss, ipo_contrast_loss, slic_loss
 
 TOKENS, LENGTH, BATCH, STEPS, RATE, WEIGHT = 4, 4, 32, 1500, 0.03, 0.125
@@ -43,22 +43,6 @@ def judge(space: SequenceSpace, device: torch.device) -> Tensor:
     return (1.5 * cycle + 0.5 * (different[:, None] - different[None, :])).sigmoid()
 
 
-def reward(preference: Tensor, law: Tensor) -> Tensor:
-    """The reward of Bradley and Terry for pairs from a law, by damped Newton steps."""
-    share = law.exp()
-    weight = share[..., :, None] * share[..., None, :]
-    score = torch.zeros_like(law)
-    eye = torch.eye(law.shape[-1], dtype=law.dtype, device=law.device)
-    for _ in range(30):
-        model = (score[..., :, None] - score[..., None, :]).sigmoid()
-        slope = (weight * (preference - model)).sum(-1)
-        bend = weight * model * (1 - model)
-        hessian = torch.diag_embed(bend.sum(-1)) - bend + 1e-9 * eye
-        score = score + torch.linalg.solve(hessian, slope[..., None])[..., 0]
-        score = score - score.mean(-1, keepdim=True)
-    return score
-
-
 def pick(table: Tensor, index: Tensor) -> Tensor:
     return torch.take_along_dim(table, index, -1)
 
@@ -71,7 +55,10 @@ def train(method: str, space: SequenceSpace, preference: Tensor, old: Tensor) ->
     reference = space.log_probs(old)
     logits = old.expand(len(TEMPERATURES), *old.shape).clone().requires_grad_()
     optimiser = torch.optim.Adam([logits], RATE)
-    score = reward(preference, reference) if method == "RL" else reference
+    # A reward for pairs of the reference.
+    drawn = reference.exp()
+    pairs = drawn[..., :, None] * drawn[..., None, :]
+    score = bradley_terry(preference, pairs, 1e-9) if method == "RL" else reference
 
     def draw(law: Tensor, count: int) -> Tensor:
         flat = law.detach().exp().flatten(0, 1)

@@ -16,7 +16,9 @@ from mdtheory.nlhf.nash_md import (
     kl,
     magnetic_step,
     mixture,
+    nash_md_iterates,
     regularized_nash,
+    self_play_iterates,
     span,
 )
 
@@ -203,9 +205,14 @@ def test_newtons_step_is_the_mirror_step(length):
 
 
 @pytest.mark.theorem("thm-ipo-newton", "equality")
-def test_ipo_md_with_the_weight_of_the_step_is_nash_md():
-    eta = 0.3 / TAU[:, None]
-    now, run = MU, op.newton_iterates(P, MU, TAU, 20, 0.3, weight=0.3)
+def test_the_runs_are_nash_md_and_self_play():
+    arguments = (P, MU, TAU, 20)
+    for weight, theirs in ((0.3, nash_md_iterates), (0.0, self_play_iterates)):
+        run = op.newton_iterates(*arguments, 0.3, weight)
+        close(run, torch.stack(list(theirs(*arguments, 0.3 / TAU))))
+    # And Nash-MD again, from its own equation.
+    now, eta = MU, 0.3 / TAU[:, None]
+    run = op.newton_iterates(*arguments, 0.3, 0.3)
     for t in range(20):
         mixed = mixture(now, MU, 0.3)
         now = (mixed + eta * (P @ mixed.exp()[..., None])[..., 0]).log_softmax(-1)

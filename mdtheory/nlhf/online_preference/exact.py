@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mdtheory.checks import require_number, require_values
 from mdtheory.nlhf.nash_md import PreferenceGame, mixture
-from mdtheory.nlhf.nash_md.preference import require_policy
+from mdtheory.nlhf.nash_md.preference import require_policy, require_positive
 from mdtheory.nlhf.online_preference.losses import PairLoss
 
 
@@ -348,22 +348,10 @@ def _ipo_gradient(game: PreferenceGame, policy: Tensor, sampling: Tensor) -> Ten
     return -4 / tau * share * (game.preferred(sampling) - 0.5 - pull)
 
 
-def _warm_game(
-    preference: Tensor, reference: Tensor, temperature: float | Tensor
-) -> PreferenceGame:
-    game = PreferenceGame(preference, reference, temperature)
-    tau = game.temperature
-    if isinstance(tau, Tensor):
-        require_values("temperature", tau, tau > 0, "temperatures > 0")
-    elif tau == 0:
-        raise ValueError("temperature: expected a number > 0, got 0")
-    return game
-
-
 def _game(
     preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
 ) -> PreferenceGame:
-    game = _warm_game(preference, reference, temperature)
+    game = require_positive(preference, reference, temperature)
     game.check("policy", policy)
     require_policy("policy", policy, preference, full_support=True)
     return game

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mdtheory.checks import require_count, require_finite, require_number, require_tensor
 from mdtheory.nlhf.nash_md import mixture
-from mdtheory.nlhf.online_preference.exact import _column, _warm_game, require_weight
+from mdtheory.nlhf.nash_md.preference import require_positive
+from mdtheory.nlhf.online_preference.exact import _column, require_weight
 
 
 def newton_iterates(
@@ -48,7 +49,7 @@ def newton_iterates(
     Source:
         The chapter; Munos et al. (2024), equation (5), for the step.
     """
-    game = _warm_game(preference, reference, temperature)
+    game = require_positive(preference, reference, temperature)
     require_count("iterations", iterations, 0)
     share = require_number("length", length, 0.0, strict=True)
     if share >= 1:
