@@ -340,7 +340,11 @@ def require_weight(weight: float | Tensor, game: PreferenceGame) -> float | Tens
     return weight[..., None]
 
 
-def _ipo_gradient(game: PreferenceGame, policy: Tensor, sampling: Tensor) -> Tensor:
+def _ipo_gradient(
+    game: PreferenceGame,
+    policy: Tensor,
+    sampling: Tensor,
+) -> Tensor:
     share = sampling.exp()
     tau = _column(game.temperature)
     ratio = policy - game.reference

@@ -340,7 +340,8 @@ def xpo_loss(
     """
     fit = dpo_loss(chosen, rejected, reference_chosen, reference_rejected, temperature)
     _require_logs(chosen=chosen, sampled_reference=sampled_reference)
-    return fit + require_number("optimism", optimism, 0.0) * sampled_reference
+    alpha = require_number("optimism", optimism, 0.0)
+    return fit + alpha * sampled_reference
 
 
 def soft_label(
