@@ -70,8 +70,8 @@ def cyclic_preference(strength: float, n: int = 3, *, device: torch.device | Non
         raise ValueError(f"n: expected an odd number, got {n!r}")
     place = torch.arange(n, device=device)
     ahead = (place[None, :] - place[:, None]) % n
-    sign = torch.where(ahead == 0, 0.0, torch.where(ahead <= n // 2, 1.0, -1.0))
-    return (0.5 + strength * sign).to(torch.float64)
+    sign = torch.where(ahead == 0, 0, torch.where(ahead <= n // 2, 1, -1))
+    return 0.5 + strength * sign.to(torch.float64)
 
 
 def dice_preference(
@@ -154,8 +154,8 @@ def bradley_terry(
     require_tensor("weights", weights, 2)
     require_values("weights", weights, (weights >= 0) & weights.isfinite(), "finite weights >= 0")
     require_shape("weights", weights[..., :, :], (*weights.shape[:-2], *preference.shape[-2:]))
-    drawn = _off_diagonal((weights + weights.mT) / 2)
-    won = drawn * preference
+    won = _off_diagonal((weights + weights.mT) / 2) * preference
+    drawn = won + won.mT
     _require_connected(won)
     reward = torch.zeros_like(won[..., 0])
     scale = drawn.sum(-1).amax(-1)
@@ -206,16 +206,14 @@ class NeuralPreference(torch.nn.Module):
         super().__init__()
         sizes = [2 * require_count("features", features), require_count("hidden", hidden), hidden]
         self.features = features
-        layers = [
+        self.layers = torch.nn.ModuleList(
             torch.nn.Linear(inner, outer)
             for inner, outer in zip(sizes, [*sizes[1:], 1], strict=True)
-        ]
+        )
         with torch.no_grad():
-            for layer in layers:
-                bound = layer.in_features**-0.5
-                layer.weight.uniform_(-bound, bound, generator=generator)
-                layer.bias.uniform_(-bound, bound, generator=generator)
-        self.layers = torch.nn.ModuleList(layers)
+            for weights in self.parameters():
+                bound = weights.shape[-1] ** -0.5
+                weights.uniform_(-bound, bound, generator=generator)
 
     def logit(self, first: Tensor, second: Tensor) -> Tensor:
         """Log-odds that the first answer is preferred.
@@ -245,7 +243,8 @@ class NeuralPreference(torch.nn.Module):
         x = torch.cat([first, second], -1)
         for layer in self.layers[:-1]:
             x = layer(x).tanh()
-        return self.layers[-1](x)[..., 0]
+        score: Tensor = self.layers[-1](x)[..., 0]
+        return score
 
 
 class Comparisons(NamedTuple):
