@@ -42,7 +42,7 @@ def losses(d, t):
         op.log_ratio_margin(*first), op.ipo_loss(*first, 0.5), op.ipo_contrast_loss(*first, 0.5),
         op.dpo_loss(*first, 0.5), op.slic_loss(*first, 0.5),
         op.kto_loss(first[0], first[1], liked, 0.5),
-        op.sppo_loss(first[0], first[1], first[2], 0.5),
+        op.sppo_loss(first[0], first[1], first[2].sigmoid(), 0.5),
         op.inpo_loss(*first, 0.5, first[1], first[2], 0.5),
         op.xpo_loss(*first, 0.5, first[0], 0.1),
         op.soft_label(op.ipo_loss, first[0].sigmoid(), *first, 0.5),

@@ -140,3 +140,17 @@ def test_extreme_probabilities_are_no_reason_to_refuse():
     assert op.ipo_md_loss(P, policy, MU, 0.1, 0.5).isfinite()
     run = op.newton_iterates(P, MU, 1e-4, 50, 0.01)
     assert run.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: op.ipo_loss(*(torch.zeros(k, dtype=F64) for k in (1, 2, 3, 1)), 1.0), "broadcast"),
+        (lambda: op.sppo_loss(ONE, ONE, 7 * torch.ones_like(ONE), 0.5), "preferred: expected"),
+        (lambda: op.kto_loss(ONE, ONE, ONE > 0, 1.0, math.nan), "baseline: expected"),
+        (lambda: op.kto_loss(ONE, ONE, ONE > 0, 1.0, math.nan * ONE), "baseline: expected"),
+    ],
+)
+def test_arguments_that_fit_one_by_one_but_not_together(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

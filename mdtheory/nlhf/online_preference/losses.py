@@ -214,7 +214,7 @@ def kto_loss(
 
     Raises:
         TypeError: as :func:`log_ratio_margin`, or ``desirable`` holds no truth values.
-        ValueError: likewise, or a temperature that is not above 0.
+        ValueError: likewise, a temperature that is not above 0, or a baseline that is not finite.
 
     Source:
         Ethayarajh et al. (2024).
@@ -226,12 +226,16 @@ def kto_loss(
         raise TypeError(f"desirable: expected a tensor of truth values, got {came}")
     require_broadcastable("desirable", desirable, "policy", ratio)
     tau = _require_positive("temperature", temperature, ratio)
+    if isinstance(baseline, Tensor):
+        _require_logs(policy=ratio, baseline=baseline)
+    else:
+        require_number("baseline", baseline)
     value = tau * (ratio - baseline)
     return torch.where(desirable, (-value).sigmoid(), value.sigmoid())
 
 
 def sppo_loss(policy: Tensor, previous: Tensor, preferred: Tensor, step_size: float) -> Tensor:
-    r"""Self-play: :math:`\bigl(\log\tfrac{\pi}{\pi_t} - \eta(P(y\succ\pi_t) - \tfrac12)\bigr)^2`.
+    r"""SPPO: :math:`\bigl(\log\tfrac{\pi}{\pi_t} - \eta(P(y\succ\pi_t) - \tfrac12)\bigr)^2`.
 
     Args:
         policy: :math:`\log\pi(y)`, any shape.
@@ -244,13 +248,14 @@ def sppo_loss(policy: Tensor, previous: Tensor, preferred: Tensor, step_size: fl
 
     Raises:
         TypeError: as :func:`log_ratio_margin`.
-        ValueError: likewise, or a step that is not above 0.
+        ValueError: likewise, a preference outside [0, 1], or a step that is not above 0.
 
     Source:
         Wu et al. (2024).
     """
     _require_logs(policy=policy, previous=previous, preferred=preferred)
     eta = require_number("step_size", step_size, 0.0, strict=True)
+    require_values("preferred", preferred, (preferred >= 0) & (preferred <= 1), "values in [0, 1]")
     return (policy - previous - eta * (preferred - 0.5)) ** 2
 
 
@@ -392,6 +397,13 @@ def _require_logs(**named: Tensor) -> None:
         require_same_kind(name, value, first_name, first)
         require_broadcastable(name, value, first_name, first)
         require_finite(name, value)
+    try:
+        torch.broadcast_shapes(*(value.shape for value in named.values()))
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(value.shape)) for value in named.values())
+        raise ValueError(
+            f"{', '.join(named)}: expected shapes that broadcast, got {shapes}"
+        ) from None
 
 
 def _require_positive(name: str, value: float | Tensor, like: Tensor) -> float | Tensor:

@@ -44,5 +44,10 @@ def score_gradient(
     if not (policy.requires_grad and parameters.requires_grad):
         raise ValueError("policy: expected log-probabilities with a graph from the parameters")
     weight = _ipo_gradient(game, policy.detach(), law)
-    [gradient] = torch.autograd.grad(policy, parameters, weight.expand_as(policy))
+    if weight.shape != policy.shape:
+        raise ValueError(
+            f"policy: expected the batch shape of the games and the sampling, "
+            f"{tuple(weight.shape[:-1])}, got {tuple(policy.shape[:-1])}"
+        )
+    [gradient] = torch.autograd.grad(policy, parameters, weight)
     return gradient
