@@ -1,0 +1,365 @@
+"""Expected losses over a preference game, and their gradients, by full enumeration.
+
+A policy stands for its logits: gradients are those with respect to the logits of a softmax, at
+the point where the logits are the log-probabilities themselves (any shift gives the same).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_number, require_values
+from mdtheory.nlhf.nash_md import PreferenceGame, mixture
+from mdtheory.nlhf.nash_md.preference import require_policy, require_positive
+from mdtheory.nlhf.online_preference.losses import PairLoss
+
+
+class Variances(NamedTuple):
+    """Total variances of two estimators of a gradient, each of the batch's shape."""
+
+    single: Tensor
+    contrast: Tensor
+
+
+def expected_loss(
+    loss: PairLoss,
+    preference: Tensor,
+    policy: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    sampling: Tensor | None = None,
+    opponent: Tensor | None = None,
+) -> Tensor:
+    r"""Mean of a loss over pairs and labels, equation ``eq-expected-loss``.
+
+    No gradient runs through the sampling, whoever samples.
+
+    Args:
+        loss: a loss of pairs with the arguments of :func:`ipo_loss`.
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        sampling: :math:`\log m`, from which the answers of a pair come; ``None``: the policy.
+        opponent: :math:`\log o`, for the second answer of a pair; ``None``: as the first.
+
+    Returns:
+        The expected loss, of the batch's shape.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Calandriello et al. (2024).
+    """
+    game = _game(preference, policy, reference, temperature)
+    first = (policy if sampling is None else game.check("sampling", sampling)).detach().exp()
+    second = first if opponent is None else game.check("opponent", opponent).detach().exp()
+    # The label may turn a pair round, so both orders meet every loss.
+    drawn = first[..., :, None] * second[..., None, :]
+    weight = preference * (drawn + drawn.mT)
+    tau = game.temperature
+    each = loss(
+        policy[..., :, None], policy[..., None, :],
+        reference[..., :, None], reference[..., None, :],
+        tau[..., None, None] if isinstance(tau, Tensor) else tau,
+    )  # fmt: skip
+    return (weight * each).sum((-2, -1))
+
+
+def ipo_gradient(
+    preference: Tensor,
+    policy: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    sampling: Tensor,
+) -> Tensor:
+    r"""Gradient of the expected IPO loss, equation ``eq-ipo-gradient``.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        sampling: :math:`\log m`, from which both answers of a pair come, shape ``(..., n)``.
+
+    Returns:
+        The gradient with respect to the logits of the policy, shape ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Azar et al. (2024) for the loss; the form is that of the chapter.
+    """
+    game = _game(preference, policy, reference, temperature)
+    return _ipo_gradient(game, policy, game.check("sampling", sampling))
+
+
+def online_ipo_gradient(
+    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
+) -> Tensor:
+    r"""Gradient of Online IPO, equation ``eq-online-ipo-gradient``.
+
+    It is :math:`-4/\tau` times that of self-play, theorem ``thm-online-ipo``.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        The gradient with respect to the logits of the policy, shape ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Calandriello et al. (2024), section 4.
+    """
+    game = _game(preference, policy, reference, temperature)
+    return _ipo_gradient(game, policy, policy)
+
+
+def ipo_md_gradient(
+    preference: Tensor,
+    policy: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    weight: float | Tensor,
+) -> Tensor:
+    r"""Gradient of IPO-MD, theorem ``thm-ipo-md-gradient``.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
+
+    Returns:
+        The gradient with respect to the logits of the policy, shape ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, a temperature of 0, or a weight outside [0, 1].
+
+    Source:
+        Calandriello et al. (2024), section 5; the centring is that of the chapter.
+    """
+    game = _game(preference, policy, reference, temperature)
+    mixed = mixture(policy, reference, require_weight(weight, game))
+    return _ipo_gradient(game, policy, mixed)
+
+
+def ipo_md_loss(
+    preference: Tensor,
+    policy: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    weight: float | Tensor,
+) -> Tensor:
+    r"""Expected loss of IPO-MD, in the closed form of ``thm-ipo-least-squares``.
+
+    Both answers of a pair come from the mixture of the policy and the reference, through which no
+    gradient runs. A weight of 0 is Online IPO.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
+
+    Returns:
+        The expected loss, of the batch's shape.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, a temperature of 0, or a weight outside [0, 1].
+
+    Source:
+        Calandriello et al. (2024), section 5.
+    """
+    game = _game(preference, policy, reference, temperature)
+    with torch.no_grad():
+        mixed = mixture(policy, reference, require_weight(weight, game))
+        share, won = mixed.exp(), game.preferred(mixed)
+    tau = _column(game.temperature)
+    ratio = policy - reference
+    centred = ratio - (share * ratio).sum(-1, keepdim=True)
+    target = (won - 0.5) / tau
+    squares = (share * (2 * centred**2 - 4 * centred * target)).sum(-1)
+    return squares + 1 / (4 * game.temperature**2)
+
+
+def dpo_gradient(
+    preference: Tensor,
+    policy: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    sampling: Tensor | None = None,
+) -> Tensor:
+    r"""Gradient of the expected DPO loss, equation ``eq-dpo-gradient``.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        sampling: :math:`\log m`, from which both answers come; ``None``: the policy (online DPO).
+
+    Returns:
+        The gradient with respect to the logits of the policy, shape ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Rafailov et al. (2023) for the loss; Guo et al. (2024) for its online form.
+    """
+    game = _game(preference, policy, reference, temperature)
+    law = policy if sampling is None else game.check("sampling", sampling)
+    tau = _column(game.temperature)
+    ratio = tau * (policy - reference)
+    model = (ratio[..., :, None] - ratio[..., None, :]).sigmoid()
+    expected = (model @ law.exp()[..., None])[..., 0]
+    return -2 * tau * law.exp() * (game.preferred(law) - expected)
+
+
+def response_gradient(
+    preference: Tensor,
+    policy: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    opponent: Tensor | None = None,
+) -> Tensor:
+    r"""Gradient of what a policy receives against a fixed opponent, ``eq-response-gradient``.
+
+    Self-play, or Nash-MD-PG where the opponent is the mixture of the policy and the reference.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        opponent: :math:`\log o`, shape ``(..., n)``, held still; ``None``: the policy itself.
+
+    Returns:
+        The gradient with respect to the logits of the policy, shape ``(..., n)``.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Munos et al. (2024), section 7.
+    """
+    game = _game(preference, policy, reference, temperature)
+    other = policy if opponent is None else game.check("opponent", opponent)
+    worth = game.preferred(other) - _column(game.temperature) * (policy - reference)
+    share = policy.exp()
+    return share * (worth - (share * worth).sum(-1, keepdim=True))
+
+
+def contrastive_variance(
+    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
+) -> Variances:
+    r"""Variances of two estimators of the gradient of Online IPO, ``prop-contrast``.
+
+    Both see one pair with its soft label; the one uses the score of the first answer only, the
+    other half the difference of the two scores. Units: those of the gradient of self-play.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        The total variances over the logits, by enumeration of all pairs.
+
+    Raises:
+        TypeError: as :class:`PreferenceGame`.
+        ValueError: likewise, or a temperature of 0.
+
+    Source:
+        Calandriello et al. (2024), appendix D, for the question.
+    """
+    game = _game(preference, policy, reference, temperature)
+    share = policy.exp()
+    ratio = _column(game.temperature) * (policy - reference)
+    force = preference - 0.5 - (ratio[..., :, None] - ratio[..., None, :])
+    pairs = share[..., :, None] * share[..., None, :] * force**2
+    mean = response_gradient(preference, policy, reference, temperature)
+    square = mean.square().sum(-1)
+    # Scores are unit vectors less the policy: their squares and products in closed form.
+    collision = share.square().sum(-1)[..., None]
+    length = 1 - 2 * share + collision
+    product = (collision[..., None] - share[..., :, None] - share[..., None, :]) * pairs
+    cross = product.sum((-2, -1))  # pairs of one answer have no force
+    own = (length * pairs.sum(-1)).sum(-1)
+    return Variances(own - square, (own - cross) / 2 - square)
+
+
+def require_weight(weight: float | Tensor, game: PreferenceGame) -> float | Tensor:
+    """Check the weight of a mixture, and give a tensor the trailing axis of a policy.
+
+    Args:
+        weight: a number in [0, 1] or a tensor of the batch's shape.
+        game: the game that it is for.
+
+    Returns:
+        A number, or a tensor that broadcasts with policies.
+
+    Raises:
+        TypeError: neither a number nor a tensor of the dtype of the preferences.
+        ValueError: outside [0, 1], or of a wrong shape.
+    """
+    if not isinstance(weight, Tensor):
+        if require_number("weight", weight, 0.0) > 1:
+            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
+        return weight
+    if weight.dtype != game.preference.dtype:
+        raise TypeError(f"weight: expected {game.preference.dtype}, got {weight.dtype}")
+    require_values("weight", weight, (weight >= 0) & (weight <= 1), "numbers in [0, 1]")
+    try:
+        torch.broadcast_shapes(weight.shape, game.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"weight: expected the batch shape {tuple(game.batch_shape)}, got {tuple(weight.shape)}"
+        ) from None
+    return weight[..., None]
+
+
+def _ipo_gradient(
+    game: PreferenceGame,
+    policy: Tensor,
+    sampling: Tensor,
+) -> Tensor:
+    share = sampling.exp()
+    tau = _column(game.temperature)
+    ratio = policy - game.reference
+    pull = tau * (ratio - (share * ratio).sum(-1, keepdim=True))
+    return -4 / tau * share * (game.preferred(sampling) - 0.5 - pull)
+
+
+def _game(
+    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
+) -> PreferenceGame:
+    game = require_positive(preference, reference, temperature)
+    game.check("policy", policy)
+    require_policy("policy", policy, preference, full_support=True)
+    return game
+
+
+def _column(temperature: float | Tensor) -> float | Tensor:
+    return temperature[..., None] if isinstance(temperature, Tensor) else temperature

@@ -1,0 +1,96 @@
+"""Descent of the expected losses: gradient steps, and Newton's, which are mirror steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, require_finite, require_number, require_tensor
+from mdtheory.nlhf.nash_md import mixture
+from mdtheory.nlhf.nash_md.preference import require_positive
+from mdtheory.nlhf.online_preference.exact import _column, require_weight
+
+
+def newton_iterates(
+    preference: Tensor,
+    reference: Tensor,
+    temperature: float | Tensor,
+    iterations: int,
+    length: float,
+    weight: float | Tensor = 0.0,
+    sampling: Tensor | None = None,
+    policy: Tensor | None = None,
+) -> Tensor:
+    r"""Damped Newton steps on an IPO loss: mirror steps, theorem ``thm-ipo-newton``.
+
+    Each step is ``eq-magnetic-step`` against the law that samples, with the step size
+    :math:`\gamma = s/(\tau(1 - s))`: Online IPO is regularised self-play, and IPO-MD with
+    :math:`\beta = s` is Nash-MD with :math:`\eta = s/\tau`.
+
+    Args:
+        preference: :math:`P`, shape ``(..., n, n)``.
+        reference: :math:`\log\mu`, shape ``(..., n)``.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        iterations: number of steps.
+        length: :math:`s` in (0, 1), the share of Newton's step that is taken.
+        weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
+        sampling: :math:`\log m`, a law that stays (offline); ``weight`` is not used then.
+        policy: where it starts, :math:`\log\pi`; ``None``: the reference.
+
+    Returns:
+        The policies, log-probabilities of shape ``(iterations + 1, ..., n)``.
+
+    Raises:
+        TypeError: as :class:`~mdtheory.nlhf.nash_md.PreferenceGame`.
+        ValueError: likewise, a temperature of 0, or a length or a weight outside its range.
+
+    Source:
+        The chapter; Munos et al. (2024), equation (5), for the step.
+    """
+    game = require_positive(preference, reference, temperature)
+    require_count("iterations", iterations, 0)
+    share = require_number("length", length, 0.0, strict=True)
+    if share >= 1:
+        raise ValueError(f"length: expected a number in (0, 1), got {length!r}")
+    mixed = require_weight(weight, game)
+    now = game.policy() if policy is None else game.check("policy", policy)
+    step = share / ((1 - share) * _column(game.temperature))
+    if sampling is not None:
+        game.check("sampling", sampling)
+    found = [now]
+    for _ in range(iterations):
+        law = mixture(now, reference, mixed) if sampling is None else sampling
+        now = game.step(now, law, step)
+        found.append(now)
+    return torch.stack(torch.broadcast_tensors(*found))
+
+
+def descend(
+    gradient: Callable[[Tensor], Tensor], policy: Tensor, step_size: float, iterations: int
+) -> Tensor:
+    """Plain gradient descent on the logits of a softmax.
+
+    Args:
+        gradient: from log-probabilities ``(..., n)`` to a gradient of that shape.
+        policy: where it starts, log-probabilities ``(..., n)``.
+        step_size: what a gradient is multiplied by.
+        iterations: number of steps.
+
+    Returns:
+        The policies, log-probabilities of shape ``(iterations + 1, ..., n)``.
+
+    Raises:
+        TypeError: the policy is no floating-point tensor.
+        ValueError: a step that is not above 0, or logits that are not finite.
+    """
+    require_finite("policy", require_tensor("policy", policy))
+    require_number("step_size", step_size, 0.0, strict=True)
+    require_count("iterations", iterations, 0)
+    now = policy.log_softmax(-1)
+    found = [now]
+    for _ in range(iterations):
+        now = (now - step_size * gradient(now)).log_softmax(-1)
+        found.append(now)
+    return torch.stack(found)

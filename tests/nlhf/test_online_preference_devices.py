@@ -1,0 +1,114 @@
+"""Online preference optimisation on every device present against float64 on the CPU."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mdtheory.nlhf import online_preference as op
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+B, N = 3, 4
+
+
+def numbers(device, dtype, *shape):
+    """Numbers that are the same everywhere."""
+    count = 1
+    for length in shape:
+        count *= length
+    flat = torch.arange(count, dtype=dtype, device=device)
+    return torch.cos(3 * flat).reshape(shape)
+
+
+def game(device, dtype):
+    raw = numbers(device, dtype, B, N, N)
+    policy, reference = numbers(device, dtype, 2, B, N).log_softmax(-1)
+    return (raw - raw.mT).sigmoid(), policy, reference, 0.3
+
+
+def law(device, dtype):
+    return (2 * numbers(device, dtype, B, N)).log_softmax(-1)
+
+
+def pair(device, dtype):
+    return tuple(numbers(device, dtype, 4, B))
+
+
+def losses(d, t):
+    first = pair(d, t)
+    liked = first[0] > 0
+    return (
+        op.log_ratio_margin(*first), op.ipo_loss(*first, 0.5), op.ipo_contrast_loss(*first, 0.5),
+        op.dpo_loss(*first, 0.5), op.slic_loss(*first, 0.5),
+        op.kto_loss(first[0], first[1], liked, 0.5),
+        op.sppo_loss(first[0], first[1], first[2].sigmoid(), 0.5),
+        op.inpo_loss(*first, 0.5, first[1], first[2], 0.5),
+        op.xpo_loss(*first, 0.5, first[0], 0.1),
+        op.soft_label(op.ipo_loss, first[0].sigmoid(), *first, 0.5),
+    )  # fmt: skip
+
+
+def newton(d, t):
+    preference, _, reference, tau = game(d, t)
+    return (
+        op.newton_iterates(preference, reference, tau, 2, 0.5, 0.25),
+        op.newton_iterates(preference, reference, tau, 2, 0.5, sampling=law(d, t)),
+    )
+
+
+CASES = {
+    "losses": losses,
+    "expected": lambda d, t: (
+        op.expected_loss(op.dpo_loss, *game(d, t), law(d, t)),
+        op.ipo_md_loss(*game(d, t), 0.25),
+    ),
+    "gradients": lambda d, t: (
+        op.ipo_gradient(*game(d, t), law(d, t)), op.online_ipo_gradient(*game(d, t)),
+        op.ipo_md_gradient(*game(d, t), 0.25), op.dpo_gradient(*game(d, t)),
+        op.response_gradient(*game(d, t), law(d, t)),
+    ),
+    "variances": lambda d, t: tuple(op.contrastive_variance(*game(d, t))),
+    "newton": newton,
+    "descend": lambda d, t: (op.descend(torch.exp, law(d, t), 0.5, 2),),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_results_agree_with_the_cpu_in_double_precision(name, device, dtype):
+    exact = CASES[name]("cpu", torch.float64)
+    for ours, theirs in zip(CASES[name](device, dtype), exact, strict=True):
+        assert ours.device.type == device
+        assert ours.dtype == dtype
+        tolerance = 1e-9 if dtype == torch.float64 else 2e-3
+        torch.testing.assert_close(ours.cpu().double(), theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_left_on_another_device(name, elsewhere):
+    """With fake tensors, mixing devices raises; no value can be read either."""
+    with FakeTensorMode():
+        for result in CASES[name](elsewhere, torch.float64):
+            assert result.device.type == elsewhere
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_score_gradients_stay_on_their_device(device):
+    """Automatic differentiation does not run on a stand-in device."""
+    preference, policy, reference, tau = game(device, torch.float64)
+    free = policy.clone().requires_grad_()
+    found = op.score_gradient(
+        preference, free.log_softmax(-1), free, reference, tau, law(device, torch.float64)
+    )
+    assert found.device.type == device
+    wanted = op.ipo_gradient(preference, policy, reference, tau, law(device, torch.float64))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_every_public_function_has_a_case():
+    """What only names a result is left out."""
+    source = Path(__file__).read_text("utf-8")
+    for name in set(op.__all__) - {"Variances"}:
+        assert f"op.{name}(" in source, name
