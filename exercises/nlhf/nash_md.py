@@ -21,9 +21,10 @@ POINTS = {
     "fitted_reward": 3,
 }
 STEP = "mdtheory.convex.mirror_maps.dual_step"
+BARE = "mdtheory.convex.mirror_maps.dual_step_unchecked"
 FORBIDDEN = {
-    "step_against": ["magnetic_step", "PreferenceGame", STEP],
-    "nash_run": ["nash_md", "nash_md_iterates", "magnetic_step", "PreferenceGame", STEP],
+    "step_against": ["magnetic_step", "PreferenceGame", STEP, BARE],
+    "nash_run": ["nash_md", "nash_md_iterates", "magnetic_step", "PreferenceGame", STEP, BARE],
     "exploitable": ["regularized_exploitability", "PreferenceGame", "best_response", "kl"],
     "divergence_gradient": ["objective_gradient", "expected_gradient", "policy_gradient_surrogate"],
     "cycle_equilibria": ["criteria_preference", "three_cycles", "regularized_nash"],

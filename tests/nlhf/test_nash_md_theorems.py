@@ -373,7 +373,7 @@ def test_the_temperature_itself_and_too_long_a_step_fail():
     for _ in range(3):
         ours = nm.magnetic_step(preference, ours, ours, reference, 0.4, 0.7)
     assert differ("mixture", mixed.exp(), ours.exp())
-    # A sure cycle with a step beyond 4 b: no contraction.
+    # A sure cycle with a step of 96 b, where the proof stops at 4 b: no contraction.
     cycle = nm.cyclic_preference(0.5)
     start = torch.tensor([0.6, 0.3, 0.1], dtype=F64).log()
     tau, eta = 0.02, 2.0

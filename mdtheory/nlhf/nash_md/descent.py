@@ -48,8 +48,7 @@ def nash_md(
     Source:
         Munos et al. (2024), section 6.
     """
-    game, steps = _prepare(preference, reference, temperature, iterations, step_size)
-    dual = game.policy()
+    game, dual, steps = _prepare(preference, reference, temperature, iterations, step_size)
     for weight, step in steps:
         # Duals are carried: a constant that is left in them changes no probability.
         dual = _step(game, torch.lerp(dual, game.reference, weight), step)
@@ -79,10 +78,10 @@ def nash_md_iterates(
         TypeError: as :func:`nash_md`.
         ValueError: likewise.
     """
-    game, steps = _prepare(preference, reference, temperature, iterations, step_size)
+    game, start, steps = _prepare(preference, reference, temperature, iterations, step_size)
 
     def run() -> Iterator[Tensor]:
-        policy = game.policy()
+        policy = start
         yield policy
         for weight, step in steps:
             policy = _step(game, torch.lerp(policy, game.reference, weight), step).log_softmax(-1)
@@ -120,10 +119,10 @@ def self_play_iterates(
     Source:
         Munos et al. (2024), equation (8).
     """
-    game, steps = _prepare(preference, reference, temperature, iterations, step_size)
+    game, start, steps = _prepare(preference, reference, temperature, iterations, step_size)
 
     def run() -> Iterator[Tensor]:
-        policy = game.policy()
+        policy = start
         yield policy
         for weight, step in steps:
             gradient = -game.preferred(policy)
@@ -135,7 +134,9 @@ def self_play_iterates(
 
 
 def nash_md_rate(temperature: Step, iterations: int) -> Tensor:
-    r"""Right side of ``thm-nash-md`` for the schedule: :math:`8/(\tau^2(T + 1))`.
+    r"""The paper's bound for the schedule, :math:`8/(\tau^2(T + 1))`.
+
+    Sixteen times what ``thm-nash-md`` proves.
 
     Args:
         temperature: :math:`\tau > 0`, a number or a tensor of any shape.
@@ -169,13 +170,14 @@ def shifted_temperature(temperature: Step, step_size: Step) -> Step:
         That temperature, see ``thm-equivalence``.
 
     Raises:
-        ValueError: :math:`\eta\tau` is not below 1.
+        ValueError: :math:`\eta\tau` is negative or not below 1.
     """
     weight = step_size * temperature
     if isinstance(weight, Tensor):
-        require_values("step_size", weight, weight < 1, "steps with step * temperature < 1")
-    elif not weight < 1:
-        raise ValueError(f"step_size: expected step * temperature < 1, got {weight!r}")
+        valid = (weight >= 0) & (weight < 1)
+        require_values("step_size", weight, valid, "steps with 0 <= step * temperature < 1")
+    elif not 0 <= weight < 1:
+        raise ValueError(f"step_size: expected 0 <= step * temperature < 1, got {weight!r}")
     return temperature / (1 - weight)
 
 
@@ -191,14 +193,14 @@ def _prepare(
     temperature: Step,
     iterations: int,
     step_size: Step | None,
-) -> tuple[PreferenceGame, Iterator[tuple[Step, Step]]]:
-    """The game, and for each iteration the mixture's weight and the step."""
+) -> tuple[PreferenceGame, Tensor, Iterator[tuple[Step, Step]]]:
+    """The game, where to start, and for each iteration the mixture's weight and the step."""
     require_count("iterations", iterations, 0)
     if step_size is None:
         game = require_positive(preference, reference, temperature)
         tau = game._weight
         shares = (2 / (t + 2) for t in range(iterations))
-        return game, ((share, share / tau) for share in shares)
+        return game, game.policy(), ((share, share / tau) for share in shares)
     game = PreferenceGame(preference, reference, temperature)
     step = require_step(step_size, game)
     weight = step * game._weight
@@ -209,4 +211,7 @@ def _prepare(
             f"step_size: expected a step with step * temperature < 1, got {step!r} * "
             f"{game.temperature!r}"
         )
-    return game, ((weight, step) for _ in range(iterations))
+    start = game.policy()
+    if isinstance(step, Tensor):
+        start = start.expand(torch.broadcast_shapes(start.shape, step.shape))
+    return game, start, ((weight, step) for _ in range(iterations))

@@ -13,6 +13,7 @@ from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, s
 
 # Newton's method is started at a temperature that is easy and follows it down by this factor.
 EASY, COOLING = 0.25, 0.5
+SLOWEST = 0.95
 NEWTON_STEPS = 100
 
 
@@ -26,7 +27,8 @@ def regularized_nash(
 
     Theorem ``thm-regularised-nash``: the only policy with
     :math:`\pi \propto \mu\,e^{P(\cdot\succ\pi)/\tau}`. Newton's method on the logarithm of this
-    equation; the Jacobian is a positive diagonal plus a skew matrix, so it can always be solved.
+    equation, whose Jacobian is invertible; from a high temperature down, in shorter steps of the
+    temperature where it does not arrive.
 
     Args:
         preference: :math:`P`, shape ``(..., n, n)``.
@@ -51,11 +53,18 @@ def regularized_nash(
     if not values_known(policy):
         return policy.clone()
     tau = torch.as_tensor(game.temperature, dtype=policy.dtype, device=policy.device)
-    warm = EASY
+    warm, factor = EASY, COOLING
     while bool((tau < warm).any()):
         warmer = PreferenceGame(preference, reference, tau.clamp(min=warm))
-        policy = _newton(warmer, policy, max(tolerance, 1e-6))
-        warm *= COOLING
+        try:
+            policy = _newton(warmer, policy, max(tolerance, 1e-6))
+        except ValueError:
+            # The last policy was too far away: go half of the way, on a log scale.
+            if warm == EASY or factor > SLOWEST:
+                raise
+            warm, factor = warm / math.sqrt(factor), math.sqrt(factor)
+            continue
+        warm *= factor
     return _newton(game, policy, tolerance)
 
 

@@ -127,7 +127,14 @@ class PreferenceGame:
 
         Returns:
             :math:`\log\mu + P(\cdot \succ q)/\tau`, normalised, shape ``(..., n)``.
+
+        Raises:
+            ValueError: a temperature is 0, where no single policy is best.
         """
+        if isinstance(self._weight, Tensor):
+            require_values("temperature", self._weight, self._weight > 0, "temperatures > 0")
+        elif self._weight == 0:
+            raise ValueError("temperature: expected a number > 0, got 0")
         return (self.reference + self.preferred(opponent) / self._weight).log_softmax(-1)
 
     def step(self, policy: Tensor, opponent: Tensor, step_size: float | Tensor) -> Tensor:
@@ -273,7 +280,13 @@ def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor
     Returns:
         Log-probabilities ``(..., n)``.
     """
-    return ((1 - weight) * policy + weight * reference).log_softmax(-1)
+    kept = 1 - weight
+    if isinstance(kept, Tensor):
+        # A weight of 1 forgets even a probability of 0.
+        mine = torch.where(kept == 0, torch.zeros_like(policy), kept * policy)
+    else:
+        mine = kept * policy if kept else torch.zeros_like(policy)
+    return (mine + weight * reference).log_softmax(-1)
 
 
 def best_response(
