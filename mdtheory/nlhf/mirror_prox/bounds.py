@@ -1,0 +1,201 @@
+"""Right-hand sides of the statements about Nash mirror prox."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, require_number, require_values
+
+Scalar = float | Tensor
+
+
+def largest_step(temperature: Scalar) -> Scalar:
+    r"""The largest step of theorem ``thm-nash-mirror-prox``, equation ``eq-largest-step``.
+
+    Args:
+        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        :math:`2(\tau + \sqrt{1 + \tau^2})`, at least 2, of the same kind.
+
+    Raises:
+        TypeError: not a number or a floating-point tensor.
+        ValueError: a temperature below 0 or not finite.
+    """
+    tau = _at_least("temperature", temperature, strict=False)
+    if isinstance(tau, Tensor):
+        return 2 * (tau + (1 + tau**2).sqrt())
+    return 2 * (tau + math.sqrt(1 + tau**2))
+
+
+def start_distance(temperature: Scalar) -> Scalar:
+    r"""How far the reference can be from the equilibrium, corollary ``cor-mirror-prox-start``.
+
+    Args:
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        :math:`\min(1/(2\tau), 1/(8\tau^2))`, of the same kind.
+
+    Raises:
+        TypeError: not a number or a floating-point tensor.
+        ValueError: a temperature that is not above 0 or not finite.
+    """
+    tau = _at_least("temperature", temperature)
+    if isinstance(tau, Tensor):
+        return torch.minimum(1 / (2 * tau), 1 / (8 * tau**2))
+    return min(1 / (2 * tau), 1 / (8 * tau**2))
+
+
+def kl_rate(start: Tensor, temperature: Scalar, step_size: Scalar, iterations: int) -> Tensor:
+    r"""The bound of theorem ``thm-nash-mirror-prox`` at every iteration.
+
+    Args:
+        start: :math:`\mathrm{KL}(\pi^*\|\pi_0)`, of the batch's shape.
+        temperature: :math:`\tau`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma`, likewise.
+        iterations: :math:`K`.
+
+    Returns:
+        :math:`(1 + \gamma\tau)^{-k}\,\mathrm{KL}(\pi^*\|\pi_0)` for ``k = 0, ..., K`` along a new
+        first axis.
+    """
+    return start * _kept(start, temperature, step_size) ** _times(start, iterations)
+
+
+def span_rate(
+    start: Tensor, start_span: Tensor, temperature: Scalar, step_size: Scalar, iterations: int
+) -> Tensor:
+    r"""The bound of proposition ``prop-mirror-prox-span`` at every iteration.
+
+    Args:
+        start: :math:`\mathrm{KL}(\pi^*\|\pi_0)`, of the batch's shape.
+        start_span: :math:`\mathrm{span}(\log\pi_0 - \log\pi^*)`, likewise.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma`, likewise.
+        iterations: :math:`K`.
+
+    Returns:
+        The bounds for ``k = 0, ..., K`` along a new first axis.
+    """
+    kept = torch.as_tensor(_kept(start, temperature, step_size), dtype=start.dtype)
+    times, root = _times(start, iterations), kept.sqrt()
+    grown = (2 * step_size * start / temperature) ** 0.5
+    return kept**times * start_span + grown * root**times * root / (1 - root)
+
+
+def exploitability_rate(
+    start: Tensor, temperature: Scalar, step_size: Scalar, iterations: int
+) -> Tensor:
+    r"""The bound of proposition ``prop-mirror-prox-exploitability`` for the half steps.
+
+    Args:
+        start: :math:`\mathrm{KL}(\pi^*\|\pi_0)`, of the batch's shape.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma`, likewise.
+        iterations: :math:`K`.
+
+    Returns:
+        :math:`\frac1\gamma(1 + \frac{1}{4\tau^2})(1 + \gamma\tau)^{-k}\,
+        \mathrm{KL}(\pi^*\|\pi_0)` for ``k = 0, ..., K`` along a new first axis.
+    """
+    factor = (1 + 1 / (4 * temperature**2)) / step_size
+    return factor * kl_rate(start, temperature, step_size, iterations)
+
+
+def inexact_rate(
+    start: Tensor, error: Scalar, temperature: Scalar, step_size: Scalar, iterations: int
+) -> Tensor:
+    r"""The bound of theorem ``thm-mirror-prox-inexact`` at every iteration.
+
+    Args:
+        start: :math:`\mathrm{KL}(\pi^*\|\pi_0)`, of the batch's shape.
+        error: :math:`\epsilon`, the largest span of an error of the payoffs.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma \le 2`, likewise.
+        iterations: :math:`K`.
+
+    Returns:
+        The bounds for ``k = 0, ..., K`` along a new first axis.
+    """
+    kept = _kept(start, temperature, step_size) ** _times(start, iterations)
+    return kept * start + (1 - kept) * noise_floor(error, temperature)
+
+
+def noise_floor(error: Scalar, temperature: Scalar) -> Scalar:
+    r"""Where errors of the payoffs stop the iteration, equation ``eq-noise-floor``.
+
+    Args:
+        error: :math:`\epsilon \ge 0`, the largest span of an error.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+
+    Returns:
+        :math:`5\epsilon^2/(8\tau^2)`, of the same kind.
+    """
+    return 5 * error**2 / (8 * temperature**2)
+
+
+def single_call_rate(
+    start: Tensor, temperature: Scalar, step_size: Scalar, iterations: int
+) -> Tensor:
+    r"""The bound of theorem ``thm-preference-mmd`` at every step.
+
+    Args:
+        start: :math:`\mathrm{KL}(\pi^*\|\pi_0)`, of the batch's shape.
+        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma \le 4\tau`, likewise.
+        iterations: :math:`K`.
+
+    Returns:
+        :math:`(1 + \gamma\tau)^{-k}\,\mathrm{KL}(\pi^*\|\pi_0)` for ``k = 0, ..., K`` along a new
+        first axis: the factor is that of :func:`kl_rate`, the range of steps is not.
+    """
+    return kl_rate(start, temperature, step_size, iterations)
+
+
+def cycle_modulus(temperature: Scalar, step_size: Scalar, calls: int) -> Scalar:
+    r"""The factor of a step near the equilibrium of a fair cycle, ``prop-cycle-single-call``.
+
+    Args:
+        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+        step_size: :math:`\gamma > 0`, likewise.
+        calls: 1 for magnetic mirror descent, 2 for Nash mirror prox.
+
+    Returns:
+        The modulus of the two eigenvalues; the step contracts where it is below 1.
+
+    Raises:
+        TypeError: ``calls`` is no whole number.
+        ValueError: ``calls`` is neither 1 nor 2.
+    """
+    if require_count("calls", calls) > 2:
+        raise ValueError(f"calls: expected 1 or 2, got {calls}")
+    shrunk = 1 + step_size * temperature
+    turned = step_size**2 / 12
+    if calls == 1:
+        return (1 + turned) ** 0.5 / shrunk
+    return ((1 - turned / shrunk) ** 2 + turned / shrunk**2) ** 0.5 / shrunk
+
+
+def _kept(start: Tensor, temperature: Scalar, step_size: Scalar) -> Scalar:
+    _at_least("temperature", temperature, strict=False)
+    _at_least("step_size", step_size)
+    require_values("start", start, start >= 0, "distances >= 0")
+    return 1 / (1 + step_size * temperature)
+
+
+def _times(start: Tensor, iterations: int) -> Tensor:
+    count = require_count("iterations", iterations, 0)
+    times = torch.arange(count + 1, dtype=start.dtype, device=start.device)
+    return times.reshape(-1, *(1,) * start.ndim)
+
+
+def _at_least(name: str, value: Scalar, *, strict: bool = True) -> Scalar:
+    if not isinstance(value, Tensor):
+        return require_number(name, value, 0.0, strict=strict)
+    valid = ((value > 0) if strict else (value >= 0)) & value.isfinite()
+    require_values(name, value, valid, "finite numbers > 0" if strict else "finite numbers >= 0")
+    return value

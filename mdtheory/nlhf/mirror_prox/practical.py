@@ -1,0 +1,201 @@
+"""The practical version: proximal steps by policy gradients, with an averaged target."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mdtheory.checks import require_count, require_number
+from mdtheory.nlhf.nash_md import SequenceSpace
+from mdtheory.nlhf.nash_md.preference import require_preference
+
+
+def proximal_gradient(
+    space: SequenceSpace,
+    preference: Tensor,
+    logits: Tensor,
+    opponent_logits: Tensor,
+    target_logits: Tensor,
+    reference_logits: Tensor,
+    temperature: float,
+    step_size: float,
+    *,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Policy gradient of one proximal step, exact or from samples.
+
+    Proposition ``prop-proximal-gradient``: the gradient with respect to the logits of
+    :math:`\langle P(\cdot\succ o), \pi\rangle - \tau\,\mathrm{KL}(\pi\|\mu) -
+    \frac1\gamma\mathrm{KL}(\pi\|\bar\pi)`, with the opponent :math:`o` held fixed.
+
+    Args:
+        space: the sequences, ``N`` of them.
+        preference: :math:`P` between sequences, shape ``(..., N, N)``.
+        logits: those of :math:`\pi`, shape ``(..., prefixes, vocabulary)``.
+        opponent_logits: those of :math:`o`, likewise.
+        target_logits: those of :math:`\bar\pi`, likewise.
+        reference_logits: those of :math:`\mu`, likewise.
+        temperature: :math:`\tau \ge 0`.
+        step_size: :math:`\gamma > 0`; infinite means that no target is kept to.
+        samples: pairs of answers to estimate it from; by default it is exact, by enumeration.
+        generator: the source of chance; needed with ``samples``.
+
+    Returns:
+        The direction of ascent, shape ``(..., prefixes, vocabulary)``.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a wrong shape, or a number out of range.
+
+    Source:
+        The specification is ours; Tiapkin et al. (2025) descend proximal steps by policy gradients.
+    """
+    matrix = require_preference("preference", preference)
+    if matrix.shape[-1] != space.count:
+        raise ValueError(
+            f"preference: expected {space.count} sequences, got shape {tuple(matrix.shape)}"
+        )
+    tau = require_number("temperature", temperature, 0.0)
+    near = 1 / _step(step_size)
+    policy, opponent = space.log_probs(logits), space.log_probs(opponent_logits)
+    reference, target = space.log_probs(reference_logits), space.log_probs(target_logits)
+    cost = tau * (policy - reference) + near * (policy - target)
+    if samples is None:
+        payoff = (matrix @ opponent.exp()[..., None])[..., 0] - 0.5
+        return _score(space, logits, policy.exp() * (payoff - cost))
+    if generator is None:
+        raise ValueError("generator: expected a torch.Generator with samples, got None")
+    count = require_count("samples", samples)
+    mine = space.sample(logits, count, generator)
+    theirs = space.sample(opponent_logits, count, generator)
+    rows = matrix.expand(*mine.shape[:-1], space.count, space.count)
+    won = rows.flatten(-2).gather(-1, mine * space.count + theirs) - 0.5
+    gain = (won - cost.expand(*mine.shape[:-1], space.count).gather(-1, mine)) / count
+    weight = torch.zeros_like(policy.expand(*mine.shape[:-1], space.count))
+    return _score(space, logits, weight.scatter_add(-1, mine, gain))
+
+
+def proximal_ascent(
+    space: SequenceSpace,
+    preference: Tensor,
+    opponent_logits: Tensor,
+    target_logits: Tensor,
+    reference_logits: Tensor,
+    temperature: float,
+    step_size: float,
+    *,
+    steps: int,
+    learning_rate: float,
+) -> Tensor:
+    r"""Exact gradient steps on one proximal problem, from the target.
+
+    Against enough of them the closed form ``eq-magnetic-step`` is reached.
+
+    Args:
+        space: the sequences, ``N`` of them.
+        preference: :math:`P` between sequences, shape ``(..., N, N)``.
+        opponent_logits: those of the opponent, shape ``(..., prefixes, vocabulary)``.
+        target_logits: those of :math:`\bar\pi`, likewise.
+        reference_logits: those of :math:`\mu`, likewise.
+        temperature: :math:`\tau \ge 0`.
+        step_size: :math:`\gamma > 0`, also infinite.
+        steps: number of gradient steps, at least 0.
+        learning_rate: their length, above 0.
+
+    Returns:
+        Logits ``(..., prefixes, vocabulary)``.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a wrong shape, or a number out of range.
+    """
+    rate = require_number("learning_rate", learning_rate, 0.0, strict=True)
+    logits = target_logits
+    for _ in range(require_count("steps", steps, 0)):
+        logits = logits + rate * proximal_gradient(
+            space, preference, logits, opponent_logits, target_logits, reference_logits,
+            temperature, step_size,
+        )  # fmt: skip
+    return logits
+
+
+def practical_mirror_prox(
+    space: SequenceSpace,
+    preference: Tensor,
+    reference_logits: Tensor,
+    temperature: float,
+    updates: int,
+    *,
+    step_size: float = 2.0,
+    learning_rate: float = 1.0,
+    average: float = 0.1,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""One online policy that is its own opponent, and a slow average of it that it keeps to.
+
+    Equation ``eq-practical``. Every update takes one gradient step of
+    :func:`proximal_gradient` with the online policy as the opponent, then moves the target's
+    logits by the share :math:`\kappa` towards the online ones. Both start at the
+    reference, unless told otherwise.
+
+    Args:
+        space: the sequences, ``N`` of them.
+        preference: :math:`P` between sequences, shape ``(..., N, N)``.
+        reference_logits: those of :math:`\mu`, shape ``(..., prefixes, vocabulary)``.
+        temperature: :math:`\tau \ge 0`.
+        updates: number of gradient steps, at least 0.
+        step_size: :math:`\gamma > 0`, also infinite.
+        learning_rate: length of a gradient step, above 0.
+        average: :math:`\kappa` in (0, 1]; 1 is regularised self-play.
+        samples: pairs of answers for each gradient; by default it is exact.
+        generator: the source of chance; needed with ``samples``.
+        start: an earlier result to go on from.
+
+    Returns:
+        Logits of the online policy and of its target.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a wrong shape, or a number out of range.
+
+    Source:
+        Ours, after the description in Tiapkin et al. (2025).
+    """
+    rate = require_number("learning_rate", learning_rate, 0.0, strict=True)
+    share = require_number("average", average, 0.0, strict=True)
+    if share > 1:
+        raise ValueError(f"average: expected a number in (0, 1], got {share!r}")
+    reference = space.check("reference_logits", reference_logits).log_softmax(-1)
+    online, target = (reference, reference) if start is None else start
+    space.check("start", online)
+    space.check("start", target)
+    for _ in range(require_count("updates", updates, 0)):
+        direction = proximal_gradient(
+            space, preference, online, online, target, reference, temperature, step_size,
+            samples=samples, generator=generator,
+        )  # fmt: skip
+        online = online + rate * direction
+        target = target + share * (online - target)
+    return online, target
+
+
+def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
+    r"""Gradient of :math:`\sum_y w_y \log\pi(y)` with respect to the logits."""
+    # Sequences are in lexicographic order, so those with one beginning stand side by side.
+    levels = [
+        weight.unflatten(-1, (space.vocabulary**t, space.vocabulary, -1)).sum(-1)
+        for t in range(space.length)
+    ]
+    counts = torch.cat(levels, -2)
+    return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)
+
+
+def _step(value: float) -> float:
+    if value == math.inf:
+        return value
+    return require_number("step_size", value, 0.0, strict=True)
