@@ -28,7 +28,7 @@ def largest_step(temperature: Scalar) -> Scalar:
     tau = _at_least("temperature", temperature, strict=False)
     if isinstance(tau, Tensor):
         return 2 * (tau + (1 + tau**2).sqrt())
-    return 2 * (tau + math.sqrt(1 + tau**2))
+    return 2 * (tau + math.hypot(1, tau))
 
 
 def start_distance(temperature: Scalar) -> Scalar:
@@ -46,8 +46,9 @@ def start_distance(temperature: Scalar) -> Scalar:
     """
     tau = _at_least("temperature", temperature)
     if isinstance(tau, Tensor):
-        return torch.minimum(1 / (2 * tau), 1 / (8 * tau**2))
-    return min(1 / (2 * tau), 1 / (8 * tau**2))
+        return torch.minimum(0.5 / tau, 0.125 / tau / tau)
+    # The first is the smaller one up to 1/4, where the second may overflow.
+    return 0.5 / tau if tau <= 0.25 else 0.125 / tau / tau
 
 
 def kl_rate(start: Tensor, temperature: Scalar, step_size: Scalar, iterations: int) -> Tensor:
@@ -63,7 +64,8 @@ def kl_rate(start: Tensor, temperature: Scalar, step_size: Scalar, iterations: i
         :math:`(1 + \gamma\tau)^{-k}\,\mathrm{KL}(\pi^*\|\pi_0)` for ``k = 0, ..., K`` along a new
         first axis.
     """
-    return start * _kept(start, temperature, step_size) ** _times(start, iterations)
+    start, tau, gamma = _aligned(start, temperature, step_size, strict=False)
+    return start * (1 / (1 + gamma * tau)) ** _times(start, iterations)
 
 
 def span_rate(
@@ -81,10 +83,12 @@ def span_rate(
     Returns:
         The bounds for ``k = 0, ..., K`` along a new first axis.
     """
-    kept = torch.as_tensor(_kept(start, temperature, step_size), dtype=start.dtype)
-    times, root = _times(start, iterations), kept.sqrt()
-    grown = (2 * step_size * start / temperature) ** 0.5
-    return kept**times * start_span + grown * root**times * root / (1 - root)
+    start, tau, gamma = _aligned(start, temperature, step_size)
+    kept, times = 1 / (1 + gamma * tau), _times(start, iterations)
+    # sqrt(r) / (1 - sqrt(r)), written so that it keeps its digits where r is close to 1.
+    sum_of_powers = (1 + kept**-0.5) / (gamma * tau)
+    grown = (2 * gamma * start / tau) ** 0.5
+    return kept**times * start_span + grown * kept ** (times / 2) * sum_of_powers
 
 
 def exploitability_rate(
@@ -102,8 +106,9 @@ def exploitability_rate(
         :math:`\frac1\gamma(1 + \frac{1}{4\tau^2})(1 + \gamma\tau)^{-k}\,
         \mathrm{KL}(\pi^*\|\pi_0)` for ``k = 0, ..., K`` along a new first axis.
     """
-    factor = (1 + 1 / (4 * temperature**2)) / step_size
-    return factor * kl_rate(start, temperature, step_size, iterations)
+    start, tau, gamma = _aligned(start, temperature, step_size)
+    factor = (1 + 1 / (4 * tau**2)) / gamma
+    return factor * kl_rate(start, tau, gamma, iterations)
 
 
 def inexact_rate(
@@ -121,8 +126,9 @@ def inexact_rate(
     Returns:
         The bounds for ``k = 0, ..., K`` along a new first axis.
     """
-    kept = _kept(start, temperature, step_size) ** _times(start, iterations)
-    return kept * start + (1 - kept) * noise_floor(error, temperature)
+    start, tau, gamma = _aligned(start, temperature, step_size)
+    kept = (1 / (1 + gamma * tau)) ** _times(start, iterations)
+    return kept * start + (1 - kept) * noise_floor(error, tau)
 
 
 def noise_floor(error: Scalar, temperature: Scalar) -> Scalar:
@@ -134,7 +140,13 @@ def noise_floor(error: Scalar, temperature: Scalar) -> Scalar:
 
     Returns:
         :math:`5\epsilon^2/(8\tau^2)`, of the same kind.
+
+    Raises:
+        TypeError: not numbers or floating-point tensors.
+        ValueError: an error below 0, or a temperature that is not above 0.
     """
+    _at_least("error", error, strict=False)
+    _at_least("temperature", temperature)
     return 5 * error**2 / (8 * temperature**2)
 
 
@@ -169,8 +181,10 @@ def cycle_modulus(temperature: Scalar, step_size: Scalar, calls: int) -> Scalar:
 
     Raises:
         TypeError: ``calls`` is no whole number.
-        ValueError: ``calls`` is neither 1 nor 2.
+        ValueError: ``calls`` is neither 1 nor 2, or a number is out of range.
     """
+    _at_least("temperature", temperature, strict=False)
+    _at_least("step_size", step_size)
     if require_count("calls", calls) > 2:
         raise ValueError(f"calls: expected 1 or 2, got {calls}")
     shrunk = 1 + step_size * temperature
@@ -180,11 +194,22 @@ def cycle_modulus(temperature: Scalar, step_size: Scalar, calls: int) -> Scalar:
     return ((1 - turned / shrunk) ** 2 + turned / shrunk**2) ** 0.5 / shrunk
 
 
-def _kept(start: Tensor, temperature: Scalar, step_size: Scalar) -> Scalar:
-    _at_least("temperature", temperature, strict=False)
-    _at_least("step_size", step_size)
+def _aligned(
+    start: Tensor, temperature: Scalar, step_size: Scalar, *, strict: bool = True
+) -> tuple[Tensor, Scalar, Scalar]:
+    """Check them, and give ``start`` the shape of all three, so that a new axis stays apart."""
+    tau = _at_least("temperature", temperature, strict=strict)
+    gamma = _at_least("step_size", step_size)
     require_values("start", start, start >= 0, "distances >= 0")
-    return 1 / (1 + step_size * temperature)
+    shapes = [value.shape for value in (tau, gamma) if isinstance(value, Tensor)]
+    try:
+        shape = torch.broadcast_shapes(start.shape, *shapes)
+    except RuntimeError:
+        came = ", ".join(str(tuple(one)) for one in (start.shape, *shapes))
+        raise ValueError(
+            f"start, temperature, step_size: expected shapes that broadcast, got {came}"
+        ) from None
+    return start.expand(shape), tau, gamma
 
 
 def _times(start: Tensor, iterations: int) -> Tensor:

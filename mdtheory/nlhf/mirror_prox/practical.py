@@ -69,8 +69,13 @@ def proximal_gradient(
     if generator is None:
         raise ValueError("generator: expected a torch.Generator with samples, got None")
     count = require_count("samples", samples)
-    mine = space.sample(logits, count, generator)
-    theirs = space.sample(opponent_logits, count, generator)
+    shape = torch.broadcast_shapes(
+        matrix.shape[:-2], policy.shape[:-1], opponent.shape[:-1], cost.shape[:-1]
+    )
+    mine, theirs = (
+        space.sample(each.expand(*shape, *each.shape[-2:]), count, generator)
+        for each in (logits, opponent_logits)
+    )
     rows = matrix.expand(*mine.shape[:-1], space.count, space.count)
     won = rows.flatten(-2).gather(-1, mine * space.count + theirs) - 0.5
     gain = (won - cost.expand(*mine.shape[:-1], space.count).gather(-1, mine)) / count
