@@ -4,21 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mdtheory.nlhf import nash_md as nm
+from tests.everywhere import DEVICES, agrees_with_the_cpu, numbers, stays
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 B, N = 2, 3
-
-
-def numbers(device, dtype, *shape):
-    """Numbers that are the same everywhere."""
-    count = 1
-    for length in shape:
-        count *= length
-    flat = torch.arange(count, dtype=dtype, device=device)
-    return torch.cos(3 * flat).reshape(shape)
 
 
 def preference(device, dtype, n=N):
@@ -102,20 +92,12 @@ VALUES = {**CASES, "gradients": gradients, "fit": fitted}
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_results_agree_with_the_cpu_in_double_precision(name, device, dtype):
-    exact = VALUES[name]("cpu", torch.float64)
-    for ours, theirs in zip(VALUES[name](device, dtype), exact, strict=True):
-        assert ours.device.type == device
-        assert ours.dtype == dtype
-        tolerance = 1e-9 if dtype == torch.float64 else 2e-3
-        torch.testing.assert_close(ours.cpu().double(), theirs, rtol=tolerance, atol=tolerance)
+    agrees_with_the_cpu(VALUES[name], device, dtype)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_left_on_another_device(name, elsewhere):
-    """With fake tensors, mixing devices raises; no value can be read either."""
-    with FakeTensorMode():
-        for result in CASES[name](elsewhere, torch.float64):
-            assert result.device.type == elsewhere
+    stays(CASES[name], elsewhere)
 
 
 @pytest.mark.parametrize("device", DEVICES)
