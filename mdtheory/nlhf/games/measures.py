@@ -89,17 +89,27 @@ def divergence(game: Game, strategies: Strategies, others: Strategies) -> Tensor
     game = require_game(game)
     left, right = game.check("strategies", strategies), game.check("others", others)
     if isinstance(game, MatrixGame):
-        return _kl_terms(left, right).sum(-1)
-    rows = _kl_terms(left, right)[..., 2:].unflatten(-1, (-1, game.actions)).sum(-1)
+        return kl_terms(left, right).sum(-1)
+    rows = kl_terms(left, right)[..., 2:].unflatten(-1, (-1, game.actions)).sum(-1)
     return (game.row_weights(game.reach(left)) * rows).sum(-1)
 
 
-def _kl_terms(left: Tensor, right: Tensor) -> Tensor:
-    r"""Terms :math:`p(\delta + e^{-\delta} - 1)`, :math:`\delta = \log p - \log q`."""
+def kl_terms(left: Tensor, right: Tensor) -> Tensor:
+    r"""Terms :math:`p(\delta + e^{-\delta} - 1)`, :math:`\delta = \log p - \log q`.
+
+    Every term is at least 0, and for two laws their sum is the divergence of Kullback and Leibler,
+    exact also where the two nearly agree.
+
+    Args:
+        left: log-probabilities :math:`\log p`, shape ``(..., n)``.
+        right: log-probabilities :math:`\log q`, shape ``(..., n)``.
+
+    Returns:
+        Of the broadcast shape; infinite where only ``right`` is the logarithm of 0.
+    """
     left, right = torch.broadcast_tensors(left, right)
     p = left.exp()
     delta = torch.where(p > 0, left - right, 0.0)
     close = delta.abs() < 1
     small = p * (delta + torch.where(close, -delta, 0.0).expm1())
-    far = torch.where(p > 0, p * delta, 0.0) - p + right.exp()
-    return torch.where(close & (p > 0), small, far)
+    return torch.where(close & (p > 0), small, p * delta - p + right.exp())

@@ -16,6 +16,7 @@ from mdtheory.checks import (
     values_known,
 )
 from mdtheory.convex.mirror_maps import dual_step_unchecked
+from mdtheory.nlhf.games.measures import kl_terms
 
 
 class PreferenceGame:
@@ -239,8 +240,7 @@ def require_policy(
 def kl(p: Tensor, q: Tensor) -> Tensor:
     r"""Divergence of Kullback and Leibler, exact also where the two nearly agree.
 
-    :math:`\mathrm{KL}(p\|q) = \sum_y p_y(\delta_y + e^{-\delta_y} - 1)` with
-    :math:`\delta = \log p - \log q`: every term is at least 0, so nothing cancels.
+    The sum of :func:`~mdtheory.nlhf.games.measures.kl_terms`, so nothing cancels.
 
     Args:
         p: log-probabilities ``(..., n)``.
@@ -249,12 +249,7 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     Returns:
         The divergence, of the broadcast batch shape; infinite where only ``q`` is 0.
     """
-    p, q = torch.broadcast_tensors(p, q)
-    weight = p.exp()
-    delta = torch.where(weight > 0, p - q, 0.0)
-    close = delta.abs() < 1
-    small = weight * (delta + torch.where(close, -delta, 0.0).expm1())
-    return torch.where(close & (weight > 0), small, weight * delta - weight + q.exp()).sum(-1)
+    return kl_terms(p, q).sum(-1)
 
 
 def span(dual: Tensor) -> Tensor:
