@@ -14,6 +14,7 @@ from mdtheory.course.classroom import (
     release,
     report,
 )
+from mdtheory.course.intake import CourseError
 from mdtheory.course.kernel import ForbiddenError, forbidden, hand_over
 from mdtheory.course.marking import (
     Grader,
@@ -23,7 +24,7 @@ from mdtheory.course.marking import (
     award,
     load_grader,
 )
-from mdtheory.course.submission import CourseError, Limits, Result
+from mdtheory.course.submission import Limits, Result
 
 __all__ = [
     "CourseError",

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mdtheory.checks import require_extra
+from mdtheory.course.intake import CourseError, decode, read_file
 from mdtheory.course.marking import Grader, load_grader, make_plan
 from mdtheory.course.submission import (
-    CourseError,
     Limits,
     Result,
     Session,
@@ -309,12 +309,12 @@ def _released(course: Path, name: str) -> Path:
 
 def _as_notebook(path: Path, released: Path) -> bytes:
     """A submission's file as a notebook; as it is, where it is none."""
-    content = path.read_bytes()
+    content = read_file(path)
     if path.suffix == ".ipynb":
         return content
     jupytext = require_extra("jupytext", "course")
     try:
-        text = content.decode()
+        text = decode(content)
         if path.suffix == ".py":
             return _filled_in(text, released).encode()
         return str(jupytext.writes(jupytext.reads(text, fmt="md:myst"), fmt="ipynb")).encode()

@@ -27,16 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from mdtheory.checks import require_extra
+from mdtheory.course.intake import CourseError, read_notebook, restore_cells
 from mdtheory.course.kernel import EXCHANGE
 from mdtheory.course.marking import Grader, PlannedCall, Verdict, judge, write_plan
 from mdtheory.runs import write_atomically
 
 # Characters that a submission may print, images included.
 MOST_OUTPUT = 20_000_000
-
-
-class CourseError(Exception):
-    """A step that cannot be done, with the reason in words for the instructor."""
+# Where nbgrader finds the submission that is graded now, in the course's folder.
+STAGED = ".grading"
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,14 @@ class Result:
         status: "graded", "stopped" (in part: out of time, or the kernel died) or "could not run".
         reason: why it is not "graded".
         verdicts: one per problem; empty where nothing ran.
+        notes: what was mended in the notebook before it ran.
     """
 
     student: str
     status: str
     reason: str
     verdicts: list[Verdict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -101,15 +102,11 @@ def grade_one(course: Path, session: Session, student: str) -> Result:
             _settle(notebook, outcome, session.limits)
             return notebook, resources
 
-        def restore(notebook: Any, resources: Any) -> tuple[Any, Any]:
-            _restore_cells(notebook, course / "release" / name / f"{name}.ipynb")
-            return notebook, resources
-
         try:
-            _check_submission(course / "submitted" / student / name / f"{name}.ipynb")
+            outcome.notes = _stage(course, name, student)
             with nbgrader(course, name, student) as (coursedir, options, log):
+                coursedir.submitted_directory = STAGED
                 autograde = converters.Autograde(coursedir=coursedir, **options)
-                autograde.sanitize_preprocessors = [restore, *autograde.sanitize_preprocessors]
                 autograde.autograde_preprocessors = [
                     run_and_mark if step is execute_class else step
                     for step in autograde.autograde_preprocessors
@@ -120,6 +117,8 @@ def grade_one(course: Path, session: Session, student: str) -> Result:
             reason = str(error) or type(error).__name__
             outcome = Result(student, "could not run", reason)
             _withdraw(course, name, student, reason)
+        finally:
+            shutil.rmtree(course / STAGED / student, ignore_errors=True)
     return outcome
 
 
@@ -179,45 +178,19 @@ def marks_cell(problem: str) -> str:
     return f"marks_{problem}"
 
 
-def _check_submission(path: Path) -> None:
-    """The submission is there and is a notebook."""
+def _stage(course: Path, name: str, student: str) -> list[str]:
+    """Copy the submission to where nbgrader reads it; what was mended in it."""
     nbformat = require_extra("nbformat", "course")
-    if not path.is_file():
-        raise CourseError(f"no file {path.name} in {path.parent}")
-    if glob.has_magic(str(path)):  # nbgrader looks for files by patterns
-        raise CourseError(f"{path.parent}: a name with one of * ? [ cannot be graded; rename it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat's errors have no common ancestor
-        raise CourseError(f"{path.name} is not a notebook: {str(error)[:200]}") from error
-
-
-def _restore_cells(notebook: Any, released: Path) -> None:
-    """Give cells their own nbgrader metadata again, and deleted cells for marks their place.
-
-    nbgrader then restores what stands in locked cells. Solution cells are not put back: the
-    student may have the answer in a cell of their own, which an empty one would undo.
-    """
-    nbformat = require_extra("nbformat", "course")
-    originals = {
-        cell.metadata.nbgrader.grade_id: cell
-        for cell in nbformat.read(released, as_version=4).cells
-        if "nbgrader" in cell.metadata
-    }
-    missing = {name for name, cell in originals.items() if cell.metadata.nbgrader.grade}
-    for cell in notebook.cells:
-        came = cell.metadata.pop("nbgrader", None)
-        name = came.get("grade_id") if isinstance(came, dict) else None
-        if name in originals:
-            cell.metadata.nbgrader = originals[name].metadata.nbgrader
-            missing.discard(name)
-    for name, cell in originals.items():
-        if name in missing:
-            if notebook.nbformat_minor < 5:
-                del cell["id"]  # cells have had one since version 4.5
-            notebook.cells.append(cell)
+    submitted = course / "submitted" / student / name
+    if glob.has_magic(str(submitted)):  # nbgrader looks for files by patterns
+        raise CourseError(f"{submitted}: a name with one of * ? [ cannot be graded; rename it")
+    notebook = read_notebook(submitted / f"{name}.ipynb")
+    notes = restore_cells(notebook, course / "release" / name / f"{name}.ipynb")
+    staged = course / STAGED / student / name
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    (staged / f"{name}.ipynb").write_text(nbformat.writes(notebook) + "\n", "utf-8")
+    return notes
 
 
 def _execute(
@@ -242,7 +215,12 @@ def _execute(
     execute = execute_class(
         timeout_func=seconds_for,
         shutdown_kernel="immediate",
-        extra_arguments=["--log-level=40"],
+        # exit() ends its own cell and no other: a kernel that leaves may do so before or after the
+        # next cell, as luck has it.
+        extra_arguments=[
+            "--log-level=40",
+            "--IPKernelApp.exec_lines=get_ipython().ask_exit = lambda: None",
+        ],
         log=log,
     )
     printed, process = 0, execute.process_message
@@ -295,6 +273,7 @@ def _settle(notebook: Any, outcome: Result, limits: Limits) -> None:
             verdict.words += [f"{'its' if own else 'an earlier'} cell: {error}"] if error else []
         lines = [f"{verdict.score:g} of {verdict.points:g} points: {verdict.outcome}"]
         lines += [f"- {words}" for words in verdict.words]
+        lines += [f"- {note}" for note in outcome.notes]
         if outcome.reason:
             lines.append(f"The notebook: {outcome.status}: {outcome.reason}")
         # A number as a cell's result is its score, in nbgrader as everywhere.

@@ -1,0 +1,148 @@
+"""Marks for what was returned, in the grader's own process."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mdtheory.course import (
+    GraderError,
+    agrees,
+    award,
+)
+from mdtheory.course.marking import judge, make_plan
+from tests.classroom import GRADER, small_grader
+
+
+def test_names_without_a_module_are_those_of_the_chapter(tmp_path):
+    grader = small_grader(tmp_path)
+    assert grader.forbidden == {
+        "total": [],
+        "largest": ["mdtheory.convex.mirror_maps.Simplex"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("POINTS = {", "SyntaxError"),
+        ("FORBIDDEN = {}", "POINTS"),
+        ("POINTS, FORBIDDEN = {}, {}", "positive points"),
+        ("POINTS, FORBIDDEN = {'a': 0}, {}\ndef check_a(call, g): ...", "positive points"),
+        ("POINTS, FORBIDDEN = {'a': 1}, {}", "check_a"),
+        (GRADER.replace('{"largest": ["S', '{"other": ["S'), "no such problem: other"),
+        (GRADER.replace("Simplex", "Sphere"), "mirror_maps.Sphere: expected"),
+    ],
+)
+def test_a_grader_that_is_none_is_refused(tmp_path, text, match):
+    with pytest.raises(GraderError, match=match):
+        small_grader(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ("raise KeyError('x')", "check_a raised KeyError"),
+        ("return 1.0", "calls no function"),
+        ("call('a', 'text'); return 0", "got str"),
+        ("call('a', np.array(['x'])); return 0", "got ndarray"),
+    ],
+)
+def test_a_check_that_cannot_be_planned_is_refused(tmp_path, body, match):
+    head = "import numpy as np\nPOINTS, FORBIDDEN = {'a': 1}, {}\ndef check_a(call, generator):\n"
+    with pytest.raises(GraderError, match=match):
+        make_plan(small_grader(tmp_path, f"{head}    {body}\n"), 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ("x = call('a', 1.0)\n    call('a', float(x)); return 1", "call 1 of a is not the planned"),
+        ("x = call('a', 1.0)\n    if x == 5: call('a', 1.0)\n    return 1", "call 1 of a"),
+        ("x = call('a', 1.0)\n    return 3.0 if x == 5 else 0.0", "gave 3.0 of 1"),
+        ("x = call('a', 1.0)\n    return float('nan') if x == 5 else 0.0", "gave nan of 1"),
+        ("x = call('a', 1.0)\n    return 1 / (0 if x == 5 else 1)", "ZeroDivisionError"),
+    ],
+)
+def test_a_check_that_an_odd_answer_breaks_is_told_apart_from_wrong(tmp_path, body, match):
+    head = "import numpy as np\nPOINTS, FORBIDDEN = {'a': 1}, {}\ndef check_a(call, generator):\n"
+    grader = small_grader(tmp_path, f"{head}    {body}\n")
+    plan = make_plan(grader, 1)
+    np.save(tmp_path / "a.0.npy", np.array(5.0))
+    [verdict] = judge(grader, plan, 1, tmp_path)
+    assert (verdict.score, verdict.outcome) == (0.0, "could not run")
+    [words] = verdict.words
+    assert "could not be judged" in words
+    assert match in words
+
+
+def test_the_same_seed_gives_the_same_inputs_and_another_one_others(tmp_path):
+    grader = small_grader(tmp_path)
+    first, again, other = (make_plan(grader, seed)["total"][0].arguments[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_pickles_are_not_read(tmp_path):
+    grader = small_grader(tmp_path)
+    plan = make_plan(grader, 1)
+    np.save(tmp_path / "largest.0.npy", np.array([{}]), allow_pickle=True)
+    verdict = judge(grader, plan, 1, tmp_path)[1]
+    assert verdict.outcome == "could not run"
+    assert "did not return" in verdict.words[0]
+
+
+def test_a_reason_that_is_no_reason_counts_as_no_answer(tmp_path):
+    grader = small_grader(tmp_path)
+    (tmp_path / "largest.0.json").write_text("[]", "utf-8")
+    verdict = judge(grader, make_plan(grader, 1), 1, tmp_path)[1]
+    assert verdict.words == ["largest did not return: out of time, or its kernel stopped"]
+
+
+def test_partial_credit_says_what_is_missing_and_why(tmp_path):
+    grader = small_grader(tmp_path)
+    plan = make_plan(grader, 1)
+    np.save(tmp_path / "total.0.npy", 2 * plan["total"][0].arguments[0].sum(-1))
+    (tmp_path / "total.1.json").write_text(
+        json.dumps({"kind": "raised", "reason": "raised ValueError: no batch"}), "utf-8"
+    )
+    verdict = judge(grader, plan, 1, tmp_path)[0]
+    assert (verdict.score, verdict.outcome) == (1.0, "partly right")
+    assert verdict.words == ["wrong on a batch: total raised ValueError: no batch"]
+
+
+def test_a_failed_call_without_an_award_is_still_told(tmp_path):
+    text = """
+    POINTS, FORBIDDEN = {'a': 1}, {}
+    def check_a(call, generator):
+        first = call('a', 1.0)
+        return 0.5 * float(call('a', 2.0) == 4.0) + 0.5 * float(first == 2.0)
+    """
+    grader = small_grader(tmp_path, text)
+    plan = make_plan(grader, 1)
+    np.save(tmp_path / "a.1.npy", np.array(4.0))
+    [verdict] = judge(grader, plan, 1, tmp_path)
+    assert verdict.score == 0.5
+    assert verdict.words == ["no answer: a did not return: out of time, or its kernel stopped"]
+
+
+def test_awards_work_with_any_call():
+    def call(name, *arrays):
+        return np.ones(1)
+
+    assert award(call, 2, True, "fine") == 2.0
+    assert award(call, 2, False, "wrong") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "same"),
+    [
+        (np.array([1.0, 2.0]), True),
+        (np.array([1.0, 2.0 + 1e-6]), False),
+        (np.array([[1.0, 2.0]]), False),
+        (np.array([1.0, np.nan]), False),
+        (np.array(np.nan), False),
+    ],
+)
+def test_agreement_asks_for_shape_and_values(answer, same):
+    assert agrees(answer, np.array([1.0, 2.0])) is same
