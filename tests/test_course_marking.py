@@ -1,7 +1,5 @@
 """Marks for what was returned, in the grader's own process."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from mdtheory.course import (
     agrees,
     award,
 )
-from mdtheory.course.marking import judge, make_plan
+from mdtheory.course.marking import Refusal, judge, make_plan
 from tests.classroom import GRADER, small_grader
 
 
@@ -68,8 +66,7 @@ def test_a_check_that_an_odd_answer_breaks_is_told_apart_from_wrong(tmp_path, bo
     head = "import numpy as np\nPOINTS, FORBIDDEN = {'a': 1}, {}\ndef check_a(call, generator):\n"
     grader = small_grader(tmp_path, f"{head}    {body}\n")
     plan = make_plan(grader, 1)
-    np.save(tmp_path / "a.0.npy", np.array(5.0))
-    [verdict] = judge(grader, plan, 1, tmp_path)
+    [verdict] = judge(grader, plan, 1, {"a": {0: np.array(5.0)}})
     assert (verdict.score, verdict.outcome) == (0.0, "could not run")
     [words] = verdict.words
     assert "could not be judged" in words
@@ -83,30 +80,19 @@ def test_the_same_seed_gives_the_same_inputs_and_another_one_others(tmp_path):
     assert not np.array_equal(first, other)
 
 
-def test_pickles_are_not_read(tmp_path):
+def test_no_answer_is_told_from_a_wrong_one(tmp_path):
     grader = small_grader(tmp_path)
-    plan = make_plan(grader, 1)
-    np.save(tmp_path / "largest.0.npy", np.array([{}]), allow_pickle=True)
-    verdict = judge(grader, plan, 1, tmp_path)[1]
+    verdict = judge(grader, make_plan(grader, 1), 1, {})[1]
     assert verdict.outcome == "could not run"
-    assert "did not return" in verdict.words[0]
-
-
-def test_a_reason_that_is_no_reason_counts_as_no_answer(tmp_path):
-    grader = small_grader(tmp_path)
-    (tmp_path / "largest.0.json").write_text("[]", "utf-8")
-    verdict = judge(grader, make_plan(grader, 1), 1, tmp_path)[1]
-    assert verdict.words == ["largest did not return: out of time, or its kernel stopped"]
+    assert verdict.words == ["largest did not return: out of time, or its process ended"]
 
 
 def test_partial_credit_says_what_is_missing_and_why(tmp_path):
     grader = small_grader(tmp_path)
     plan = make_plan(grader, 1)
-    np.save(tmp_path / "total.0.npy", 2 * plan["total"][0].arguments[0].sum(-1))
-    (tmp_path / "total.1.json").write_text(
-        json.dumps({"kind": "raised", "reason": "raised ValueError: no batch"}), "utf-8"
-    )
-    verdict = judge(grader, plan, 1, tmp_path)[0]
+    right = 2 * plan["total"][0].arguments[0].sum(-1)
+    raised = Refusal("raised", "raised ValueError: no batch")
+    verdict = judge(grader, plan, 1, {"total": {0: right, 1: raised}})[0]
     assert (verdict.score, verdict.outcome) == (1.0, "partly right")
     assert verdict.words == ["wrong on a batch: total raised ValueError: no batch"]
 
@@ -120,10 +106,9 @@ def test_a_failed_call_without_an_award_is_still_told(tmp_path):
     """
     grader = small_grader(tmp_path, text)
     plan = make_plan(grader, 1)
-    np.save(tmp_path / "a.1.npy", np.array(4.0))
-    [verdict] = judge(grader, plan, 1, tmp_path)
+    [verdict] = judge(grader, plan, 1, {"a": {1: np.array(4.0)}})
     assert verdict.score == 0.5
-    assert verdict.words == ["no answer: a did not return: out of time, or its kernel stopped"]
+    assert verdict.words == ["no answer: a did not return: out of time, or its process ended"]
 
 
 def test_awards_work_with_any_call():

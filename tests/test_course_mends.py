@@ -158,7 +158,9 @@ def test_what_is_no_notebook_is_told_so(tmp_path, text):
 
 
 def test_of_a_notebook_only_sources_and_names_are_kept(tmp_path):
-    notebook = nbformat.v4.new_notebook(metadata={"title": "<script>", "kernelspec": {"name": "x", "display_name": "<b>"}})
+    notebook = nbformat.v4.new_notebook(
+        metadata={"title": "<script>", "kernelspec": {"name": "x", "display_name": "<b>"}}
+    )
     cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["<b>"], "nbgrader": {"grade_id": "a"}})
     cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": "<script>"})]
     text = nbformat.v4.new_markdown_cell("![](attachment:a.png)")

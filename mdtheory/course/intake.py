@@ -5,6 +5,7 @@ Needs the extra ``course``.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -128,25 +129,24 @@ def _is_picture(kind: object, data: object) -> bool:
     )
 
 
-def restore_cells(notebook: Any, released: Path) -> list[str]:
-    """Give cells their own nbgrader metadata again, and deleted cells for marks their place.
+def restore_cells(notebook: Any, source: Any) -> list[str]:
+    """Give cells their own nbgrader metadata again, and locked cells what stands in them.
 
-    nbgrader then restores what stands in locked cells. Solution cells are not put back: the
-    student may have the answer in a cell of their own, which an empty one would undo. Of a cell
-    that appears twice, as Jupyter leaves it after copying or splitting, the last one counts: what
-    was written before it is known there.
+    Deleted cells for marks are put back. Solution cells are not: the student may have the answer
+    in a cell of their own, which an empty one would undo. Of a cell that appears twice, as Jupyter
+    leaves it after copying or splitting, the last one counts: what was written before it is known
+    there.
 
     Args:
         notebook: what the student handed in; changed in place.
-        released: the file that was given to students.
+        source: the assignment with its solutions.
 
     Returns:
         What there was to mend and the student should know, one line each.
     """
-    nbformat = require_extra("nbformat", "course")
     originals = {
         cell.metadata.nbgrader.grade_id: cell
-        for cell in nbformat.read(released, as_version=4).cells
+        for cell in source.cells
         if "nbgrader" in cell.metadata
     }
     seen: Counter[str] = Counter()
@@ -157,10 +157,12 @@ def restore_cells(notebook: Any, released: Path) -> list[str]:
         if name in originals and cell.cell_type == originals[name].cell_type:
             seen[name] += 1
             if seen[name] == 1:
-                cell.metadata.nbgrader = originals[name].metadata.nbgrader
+                cell.metadata.nbgrader = copy.deepcopy(originals[name].metadata.nbgrader)
+                if cell.metadata.nbgrader.get("locked"):
+                    cell.source = originals[name].source
     for name, cell in originals.items():
         if cell.metadata.nbgrader.grade and name not in seen:
-            notebook.cells.append(cell)
+            notebook.cells.append(copy.deepcopy(cell))
     return [
         f"the cell {name} appears {count} times (copied or split); the last one counts as it"
         for name, count in seen.items()

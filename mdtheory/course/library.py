@@ -1,0 +1,113 @@
+"""The library as students' processes see it: without solutions, and without the answers.
+
+A function that is itself the answer to a problem is replaced in the source, so that it is in no
+file and in no memory that a submission can reach, under whatever name it is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import shutil
+from functools import cache
+from pathlib import Path
+
+import mdtheory
+from mdtheory.course.kernel import functions_of
+from mdtheory.course.marking import Grader, GraderError
+
+
+def library_without_answers(grader: Grader, folder: Path) -> Path:
+    """Copy the package, with the functions that the grader forbids replaced by refusals.
+
+    Args:
+        grader: the grader of the assignment.
+        folder: an empty folder.
+
+    Returns:
+        The folder, to be put on the path.
+
+    Raises:
+        GraderError: a forbidden function cannot be replaced.
+    """
+    package = Path(mdtheory.__file__).resolve().parent
+    target = folder / "mdtheory"
+    shutil.copytree(
+        package, target, ignore=shutil.ignore_patterns("__pycache__", "exercises", "*.pyc")
+    )
+    answers: dict[Path, dict[int, str]] = {}
+    for name in {name for names in grader.forbidden.values() for name in names}:
+        replaced = 0
+        functions = functions_of(name)
+        for function in functions:
+            inner = inspect.unwrap(function)
+            path = Path(inner.__code__.co_filename).resolve()
+            if not path.is_relative_to(package):
+                continue  # generated, as some methods of named tuples are: nobody's answer
+            if len(functions) > 1 and function.__name__ in _for_constructors(path):
+                continue
+            words = f"called {inner.__module__}.{inner.__qualname__}, which is the answer itself"
+            lines = answers.setdefault(path.relative_to(package), {})
+            lines[inner.__code__.co_firstlineno] = words
+            replaced += 1
+        if not replaced:
+            raise GraderError(f"{grader.name}: {name}: nothing of it is written in {package}")
+    for relative, lines in answers.items():
+        refuser = _Refuser(lines)
+        tree = refuser.visit(ast.parse((target / relative).read_text("utf-8")))
+        if refuser.lines:
+            missed = ", ".join(refuser.lines.values())
+            raise GraderError(f"{grader.name}: {relative}: cannot replace: {missed}")
+        text = ast.unparse(ast.fix_missing_locations(tree))
+        (target / relative).write_text(text, "utf-8")
+    return folder
+
+
+@cache
+def _for_constructors(path: Path) -> frozenset[str]:
+    """Constructors, and the private functions of a file that they call.
+
+    Objects are made while modules are imported, so these must work; methods are what answers.
+    """
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    kept = {"__init__", "__post_init__"}
+    grew = True
+    while grew:
+        called = {
+            call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+            for function in functions
+            if function.name in kept
+            for call in ast.walk(function)
+            if isinstance(call, ast.Call) and isinstance(call.func, (ast.Name, ast.Attribute))
+        }
+        more = {f.name for f in functions if f.name.startswith("_") and f.name in called} - kept
+        kept |= more
+        grew = bool(more)
+    return frozenset(kept)
+
+
+class _Refuser(ast.NodeTransformer):
+    """Replaces functions that begin in given lines."""
+
+    def __init__(self, lines: dict[int, str]) -> None:
+        self.lines = dict(lines)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+        words = self.lines.pop(first, None)
+        if words is None:
+            return self.generic_visit(node)
+        # It takes whatever comes: a wrong call is refused like a right one.
+        node.args = ast.arguments([], [], ast.arg("_"), [], [], ast.arg("__"), [])
+        node.body = list(
+            ast.parse(
+                "from mdtheory.course.kernel import ForbiddenError\n"
+                f"raise ForbiddenError({words!r})"
+            ).body
+        )
+        node.returns = None
+        return node
