@@ -75,6 +75,10 @@ def take(course: Path, pictures: Path) -> None:
             page.goto(f"{address}/lab/tree/release/{NAME}/{NAME}.ipynb")
             page.wait_for_selector(".jp-Notebook .jp-Cell")
             time.sleep(5)
+            news = page.get_by_role("button", name="No", exact=True)
+            if news.count():
+                news.first.click()
+            time.sleep(1)
             page.screenshot(path=pictures / "notebook.png")
             page.goto(f"{address}/formgrader/gradebook/{NAME}/{NAME}")
             page.wait_for_selector("table tbody tr")

@@ -35,6 +35,45 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 
+TAGS = frozenset(
+    [
+        "a",
+        "b",
+        "blockquote",
+        "br",
+        "code",
+        "del",
+        "div",
+        "em",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "img",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ]
+)
+PROTOCOLS = frozenset({"data", "http", "https", "mailto"})
+WRAP = "<style>pre { white-space: pre-wrap; }</style>"
+
 
 @contextmanager
 def nbgrader(course: Path, name: str, student: str = "*") -> Iterator[tuple[Any, Any, io.StringIO]]:
@@ -192,19 +231,29 @@ def _through_nbgrader(course: Path, name: str, student: str, settled: Any) -> No
 def _safe_exporter() -> Any:
     """Nbconvert's exporter, for pages that run nothing of a student's."""
     html_exporter = require_extra("nbconvert.exporters", "course").HTMLExporter
-    filters = require_extra("nbconvert.filters", "course")
+    bleach = require_extra("bleach", "course")
     jinja2 = require_extra("jinja2", "course")
 
     class SafeExporter(html_exporter):  # type: ignore[misc, valid-type]
         @jinja2.pass_context  # type: ignore[untyped-decorator]
         def markdown2html(self, context: Any, source: str) -> str:
-            return str(filters.clean_html(super().markdown2html(context, source)))
+            made = super().markdown2html(context, source)
+            return str(bleach.clean(made, tags=TAGS, attributes=_may_have, protocols=PROTOCOLS))
 
         def from_notebook_node(self, *words: Any, **named: Any) -> Any:
             page, resources = super().from_notebook_node(*words, **named)
             return _with_policy(page), resources
 
     return SafeExporter
+
+
+def _may_have(tag: str, name: str, value: str) -> bool:
+    """Whether an element made from a student's Markdown keeps an attribute."""
+    if tag == "img" and name == "src":
+        return value.startswith("data:image/")  # what is attached; nothing is loaded
+    if tag == "a" and name == "href":
+        return not value.strip().lower().startswith("data:")
+    return name in ("alt", "class", "id", "title")
 
 
 def _with_policy(page: str) -> str:
@@ -221,7 +270,7 @@ def _with_policy(page: str) -> str:
     policy = f"{POLICY}; script-src {allowed or chr(39) + 'none' + chr(39)}; font-src {fonts}"
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     start, _, more = head.partition("<head>")
-    return f"{start}<head>\n{meta}{more}</head>{rest}"
+    return f"{start}<head>\n{meta}{more}{WRAP}\n</head>{rest}"
 
 
 def _withdraw(course: Path, name: str, student: str, reason: str) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import random
 import re
 import sys
 import tempfile
 from typing import Any
 
-import numpy as np
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -55,8 +53,7 @@ def serve(inbound: int, outbound: int) -> None:
     kept = sorted({0, 1, 2, inbound, outbound, printed.fileno()})
     for low, high in zip(kept, [*kept[1:], 4096], strict=True):
         os.closerange(low + 1, high)
-    random.seed(0)
-    np.random.seed(0)
+    kernel.seed()
 
     def send(output: dict[str, Any]) -> None:
         write_frame(outbound, OUTPUT, json.dumps(output).encode())
