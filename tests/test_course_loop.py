@@ -125,7 +125,12 @@ def test_problems_on_paper_wait_for_a_reader(tmp_path):
     paper = "\n```{code-cell}" + paper.replace("grade: false", "grade: true\n  points: 3")
     path.write_text(path.read_text("utf-8") + paper, "utf-8")
     release(course, [])
-    submit(course, "ada")
+    answered = submit(course, "ada")
+    notebook = nbformat.read(answered, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == "proof":
+            cell.source = "# since the sum is linear"
+    nbformat.write(notebook, answered)
     grade(course, "mirror_maps")
     header, rows = report(course)
     assert header[1] == "mirror_maps (of 7)"
