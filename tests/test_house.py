@@ -14,7 +14,7 @@ from tools import ledger, notation, reference
 from tools.project import PACKAGE, ROOT, chapters, code_cells, imports, pages, parse_cell, source_of
 
 PARTS = ("convex", "rl", "nlhf")
-GROUND = {"checks", "data", "device", "plotting", "runs"}
+GROUND = {"checks", "data", "device", "files", "plotting", "runs"}
 ROOF = {"__main__", "cli", "course"}
 LIMIT = 500
 CHAPTERS = [page.removeprefix("book/") for page in chapters(ROOT)]
