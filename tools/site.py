@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from tools import assignments, ledger, notation, reference
+from tools import assignments, ledger, notation, outputs, reference
 from tools.execute import stamp_path
 from tools.project import ROOT, read_json
 
@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notation-table", _generated(lambda _: notation.page(ROOT)))
     app.add_directive("assignments", _generated(lambda _: assignments.page(ROOT)))
     app.add_directive("api", _generated(reference.page))
+    outputs.setup(app)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-check-consistency", _check_reference)
     app.connect("autodoc-process-docstring", reference.link_labels)
