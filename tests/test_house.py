@@ -24,7 +24,7 @@ from tools.project import (
 )
 
 PARTS = project.parts(ROOT)
-GROUND = {"checks", "data", "device", "files", "plotting", "runs"}
+GROUND = {"checks", "data", "device", "files", "moved", "plotting", "runs"}
 ROOF = {"__main__", "cli", "course"}
 LIMIT = 500
 CHAPTERS = [page.removeprefix("book/") for page in chapters(ROOT)]
