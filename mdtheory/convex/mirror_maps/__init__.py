@@ -1,15 +1,24 @@
 """Mirror maps, their domains and the one update of the book.
 
 The chapter 'Mirror maps' derives what stands here: the step (``step``), the interface of a mirror
-map (``base``), the domains and their projections (``domains``), and the maps themselves.
+map (``base``), the simplex in logarithms (``log_space``), the domains and their projections
+(``domains``), and the maps themselves.
 """
 
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Ball, Box, Domain, Simplex
 from mdtheory.convex.mirror_maps.entropies import BinaryEntropy, Entropy, PositiveEntropy
+from mdtheory.convex.mirror_maps.log_space import (
+    entropy_step,
+    kl,
+    kl_terms,
+    mixture,
+    require_log_probabilities,
+    span,
+)
 from mdtheory.convex.mirror_maps.matrices import LogDet, VonNeumann
 from mdtheory.convex.mirror_maps.quadratic import Euclidean, Mahalanobis, PNorm
-from mdtheory.convex.mirror_maps.step import dual_step, dual_step_unchecked, mirror_step
+from mdtheory.convex.mirror_maps.step import dual_step, mirror_step
 from mdtheory.convex.mirror_maps.tsallis import LogBarrier, Tsallis
 
 __all__ = [
@@ -29,6 +38,11 @@ __all__ = [
     "Tsallis",
     "VonNeumann",
     "dual_step",
-    "dual_step_unchecked",
+    "entropy_step",
+    "kl",
+    "kl_terms",
     "mirror_step",
+    "mixture",
+    "require_log_probabilities",
+    "span",
 ]
