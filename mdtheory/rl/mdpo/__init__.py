@@ -5,9 +5,10 @@ The chapter 'Mirror descent policy optimisation' derives what stands here: the l
 gymnasium's (``environments``), the loops (``on_policy``, ``off_policy``) and what they are made of.
 """
 
-from mdtheory.rl.mdpo.advantages import generalized_advantages
-from mdtheory.rl.mdpo.distributions import Categorical, Gaussian, SquashedGaussian
-from mdtheory.rl.mdpo.environments import CartPole, Environment, GymnasiumEnvironment, Pendulum
+from mdtheory.agents.advantages import generalized_advantages
+from mdtheory.agents.distributions import Categorical, Gaussian, SquashedGaussian
+from mdtheory.agents.policies import Policy, evaluate
+from mdtheory.environments import CartPole, Environment, GymnasiumEnvironment, Pendulum
 from mdtheory.rl.mdpo.losses import (
     log_q,
     mdpo_loss,
@@ -22,7 +23,6 @@ from mdtheory.rl.mdpo.on_policy import (
     OnPolicySettings,
     train_on_policy,
 )
-from mdtheory.rl.mdpo.policies import Policy, evaluate
 from mdtheory.rl.mdpo.schedules import SCHEDULES, schedule
 from mdtheory.rl.mdpo.trust_region import trust_region_step
 
