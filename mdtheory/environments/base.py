@@ -163,12 +163,14 @@ class TensorWorld(World):
     def _observe(self, state: Tensor) -> Tensor: ...
 
     def reset(self) -> Tensor:
+        """Start new episodes everywhere; see :meth:`World.reset`."""
         self.inner = self._first()
         self.age = torch.zeros_like(self.age)
         self.over = torch.zeros_like(self.over)
         return self._observe(self.inner)
 
     def step(self, action: Tensor) -> TimeStep:
+        """Act once everywhere; see :meth:`World.step`."""
         state, reward, terminal = self._move(self.inner, action)
         fresh = self.over
         self.inner = torch.where(fresh[..., None], self._first(), state)

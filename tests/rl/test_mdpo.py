@@ -748,7 +748,8 @@ def test_settings_make_a_difference(changes):
     ("changes", "name"),
     [
         ({"copies": 0}, "copies"), ({"policy_steps": 0}, "policy_steps"),
-        ({"policy_batch": 0}, "policy_batch"), ({"policy_learning_rate": 0.0}, "policy_learning_rate"),
+        ({"policy_batch": 0}, "policy_batch"),
+        ({"policy_learning_rate": 0.0}, "policy_learning_rate"),
         ({"discount": 1.5}, "discount"), ({"clip_range": 1.0}, "clip_range"),
         ({"order": 0.5}, "order"), ({"value_clip": 0.0}, "value_clip"),
         ({"direction": "both"}, "direction"), ({"schedule": "none"}, "schedule"),
@@ -889,8 +890,8 @@ class _TargetWorld(World):
 @pytest.mark.parametrize("sac", [False, True], ids=["mdpo", "sac"])
 def test_off_policy_training_finds_the_best_action(sac):
     settings = OffPolicySettings(
-        batch=64, warm_up=100, hidden=(32,), learning_rate=1e-2, entropy_weight=0.02, divergence_weight=0.1,
-        old_every=20, discount=0.9,
+        batch=64, warm_up=100, hidden=(32,), learning_rate=1e-2, entropy_weight=0.02,
+        divergence_weight=0.1, old_every=20, discount=0.9,
     )  # fmt: skip
     record = train_off_policy(
         Target(), 900, source(), seeds=2, settings=settings.sac() if sac else settings

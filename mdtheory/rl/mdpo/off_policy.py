@@ -16,9 +16,9 @@ from mdtheory.agents.distributions import SquashedGaussian
 from mdtheory.agents.networks import Network, adam
 from mdtheory.agents.replay import Replay, Transitions
 from mdtheory.checks import require_count, require_number
+from mdtheory.convex.mirror_maps import log_q_of_log
 from mdtheory.environments import Environment, World, as_environment
 from mdtheory.rl.mdpo.losses import (
-    log_q_of_log,
     mean_over_samples,
     off_policy_actor_loss_unchecked,
 )
