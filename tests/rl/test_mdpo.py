@@ -367,7 +367,7 @@ def test_our_worlds_move_as_those_of_gymnasium(ours, name):
             action = torch.randint(2, (2, 3), generator=generator)
         else:
             action = 3 * torch.rand(2, 3, 1, generator=generator, dtype=float64) - 1.5
-        before = world.state.clone()
+        before = world.inner.clone()
         moment = world.step(action)
         for i in range(2):
             for j in range(3):
@@ -904,7 +904,7 @@ def test_off_policy_training_finds_the_best_action(sac):
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"batch": 0}, "batch"), ({"rate": 0.0}, "rate"), ({"order": 0.0}, "order"),
+        ({"batch": 0}, "batch"), ({"learning_rate": 0.0}, "learning_rate"), ({"order": 0.0}, "order"),
         ({"divergence_weight": -1.0}, "divergence_weight"), ({"decay": 1.5}, "decay"),
         ({"actor_value": "mean"}, "actor_value"), ({"hidden": (0,)}, "hidden"),
     ],

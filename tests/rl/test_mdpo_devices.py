@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mdtheory.agents.advantages import standardize
 from mdtheory.agents.normalization import Moments, RewardScale
-from mdtheory.environments import _CartPoleWorld, _PendulumWorld
+from mdtheory.environments.classic import _CartPoleWorld, _PendulumWorld
 from mdtheory.rl import mdpo
 from mdtheory.rl.mdpo import (
     CartPole,
@@ -72,7 +72,7 @@ def laws(device, dtype):
 def world(make, discrete):
     def case(device, dtype):
         played = make.__new__(make)
-        played.state = table(device, dtype, S, N, played.width) / 20
+        played.inner = table(device, dtype, S, N, played.width) / 20
         played.age = torch.zeros(S, N, dtype=torch.int64, device=device)
         played.over = table(device, dtype, S, N) > 0.9
         start = table(device, dtype, S, N, played.width, shift=3) / 30
