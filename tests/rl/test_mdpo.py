@@ -904,7 +904,8 @@ def test_off_policy_training_finds_the_best_action(sac):
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"batch": 0}, "batch"), ({"learning_rate": 0.0}, "learning_rate"), ({"order": 0.0}, "order"),
+        ({"batch": 0}, "batch"), ({"order": 0.0}, "order"),
+        ({"learning_rate": 0.0}, "learning_rate"),
         ({"divergence_weight": -1.0}, "divergence_weight"), ({"decay": 1.5}, "decay"),
         ({"actor_value": "mean"}, "actor_value"), ({"hidden": (0,)}, "hidden"),
     ],
