@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
