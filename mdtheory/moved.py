@@ -13,7 +13,18 @@ from types import ModuleType
 
 # Old path to new path: modules, and names of modules that still exist. A module in which a name is
 # missed asks for it at its end: ``__getattr__ = moved.names_of(__name__)``.
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "mdtheory.convex.mirror_maps.dual_step_unchecked": "mdtheory.convex.mirror_maps.dual_step",
+    "mdtheory.rl.mdpo.advantages": "mdtheory.agents.advantages",
+    "mdtheory.rl.mdpo.checkpoints": "mdtheory.agents.checkpoints",
+    "mdtheory.rl.mdpo.distributions": "mdtheory.agents.distributions",
+    "mdtheory.rl.mdpo.environments": "mdtheory.environments",
+    "mdtheory.rl.mdpo.networks": "mdtheory.agents.networks",
+    "mdtheory.rl.mdpo.normalization": "mdtheory.agents.normalization",
+    "mdtheory.rl.mdpo.pictures": "mdtheory.environments.pictures",
+    "mdtheory.rl.mdpo.policies": "mdtheory.agents.policies",
+    "mdtheory.rl.mdpo.replay": "mdtheory.agents.replay",
+}
 
 
 def names_of(module: str, table: Mapping[str, str] = MOVED) -> Callable[[str], object]:

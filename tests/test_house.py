@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from tools.project import (
 
 PARTS = project.parts(ROOT)
 GROUND = {"checks", "data", "device", "files", "moved", "plotting", "runs"}
+# Workshops serve several chapters; of the chapters they may import one alone.
+WORKSHOPS = {"agents", "environments", "sequences"}
+KERNEL = "convex/mirror_maps"
 ROOF = {"__main__", "cli", "course"}
 LIMIT = 500
 CHAPTERS = [page.removeprefix("book/") for page in chapters(ROOT)]
@@ -51,6 +55,10 @@ def allowed(room: str, other: str) -> bool:
         return True
     if room in ROOF:
         return True
+    if room in WORKSHOPS:
+        return other == KERNEL or other in WORKSHOPS
+    if other in WORKSHOPS:
+        return room in ROOMS and room != KERNEL
     if room not in ROOMS or other not in ROOMS:
         return False
     return ROOMS.index(other) < ROOMS.index(room)
@@ -83,6 +91,34 @@ def test_the_rule_about_imports_can_fail():
     assert len(CHAPTERS) < 2 or allowed(CHAPTERS[1], CHAPTERS[0])
     assert not allowed("checks", "convex/mirror_maps")
     assert not allowed("convex/mirror_maps", "course")
+    assert allowed("agents", KERNEL)
+    assert not allowed("agents", "rl/mdpo")
+    assert not allowed(KERNEL, "agents")
+
+
+def of_workshop(name: str) -> list[Path]:
+    return sorted((ROOT / PACKAGE / name).glob("*.py"))
+
+
+@pytest.mark.parametrize("workshop", sorted(WORKSHOPS))
+def test_a_workshop_is_explained_by_a_chapter(workshop):
+    for path in of_workshop(workshop):
+        said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        assert re.search(r"chapters?\s'", said, re.IGNORECASE), path
+
+
+def test_workshops_import_each_other_in_no_circle():
+    found = {
+        workshop: {
+            room_of(name)
+            for path in of_workshop(workshop)
+            for name in imports(ast.parse(path.read_text("utf-8")), dotted(path))
+            if name.startswith(f"{PACKAGE}.")
+        }
+        & WORKSHOPS - {workshop}
+        for workshop in WORKSHOPS
+    }
+    tuple(TopologicalSorter(found).static_order())  # raises where there is a circle
 
 
 # Rule 2: the four trees have the same rooms.

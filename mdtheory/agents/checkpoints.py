@@ -1,4 +1,7 @@
-"""Checkpoints: written atomically, and refused where they belong to another run."""
+"""Checkpoints: written atomically, and refused where they belong to another run.
+
+The chapter 'Mirror descent policy optimisation' explains it.
+"""
 
 from __future__ import annotations
 
