@@ -357,9 +357,14 @@ def _on_support(
     # Solved for the move from the point, so that rounding is relative to the move.
     sides = torch.stack([(linear - _turn(matrix, point)) * mask, mask], -1)
     pulled, spread = torch.cholesky_solve(sides, factor).unbind(-1)
-    lacking = 1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)
-    level = lacking / spread.sum(-1, keepdim=True)
-    return point + pulled + level * spread, level
+    total = spread.sum(-1, keepdim=True)
+    level = (1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)) / total
+    target = point + pulled + level * spread
+    # Both moves may be large beside their sum; what rounding left of them is solved for again.
+    left = (linear + level - _turn(matrix, target)) * mask
+    pulled = torch.cholesky_solve(left[..., None], factor)[..., 0]
+    more = (1 - target.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)) / total
+    return target + pulled + more * spread, level + more
 
 
 def _check_start(initial: Tensor, domain: Domain | None) -> None:
