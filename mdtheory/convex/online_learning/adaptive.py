@@ -161,7 +161,9 @@ class AdaGrad(Learner):
             return self.domain._project(moved)
         assert isinstance(self.domain, Ball)  # by the constructor
         known = metric > 0
-        weight = torch.where(known, metric, 1.0)
+        # What stands in where there is no metric is of its size: units must not matter.
+        usual = torch.where(known.any(-1, keepdim=True), metric.amax(-1, keepdim=True), 1.0)
+        weight = torch.where(known, metric, usual)
         turned = torch.where(known, metric * moved, 0.0)
         shift = secular_root(turned, weight, self.domain.radius)
         # Directions without a metric cost nothing: they give way as far as the ball asks, which
