@@ -21,7 +21,7 @@ POINTS = {
 FORBIDDEN = {
     "log_barrier_divergence": ["LogBarrier", "MirrorMap.divergence"],
     "project_simplex": ["Simplex", "Euclidean"],
-    "magnetic_step": ["Entropy", "dual_step", "dual_step_unchecked", "mirror_step"],
+    "magnetic_step": ["Entropy", "dual_step", "entropy_step", "mirror_step"],
     "tsallis_point": ["Tsallis"],
     "project_ball": ["Mahalanobis", "Ball"],
     "tilt_to_halfspace": [],

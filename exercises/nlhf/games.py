@@ -27,7 +27,7 @@ FORBIDDEN = {
         "quantal_response",
         "mdtheory.convex.mirror_maps.mirror_step",
         "mdtheory.convex.mirror_maps.dual_step",
-        "mdtheory.convex.mirror_maps.dual_step_unchecked",
+        "mdtheory.convex.mirror_maps.entropy_step",
     ],
     "longest_step": ["guaranteed_step"],
     "mixed_behaviour": ["ExtensiveGame"],

@@ -21,7 +21,7 @@ POINTS = {
     "fitted_reward": 3,
 }
 STEP = "mdtheory.convex.mirror_maps.dual_step"
-BARE = "mdtheory.convex.mirror_maps.dual_step_unchecked"
+BARE = "mdtheory.convex.mirror_maps.entropy_step"
 FORBIDDEN = {
     "step_against": ["magnetic_step", "PreferenceGame", STEP, BARE],
     "nash_run": ["nash_md", "nash_md_iterates", "magnetic_step", "PreferenceGame", STEP, BARE],

@@ -17,7 +17,7 @@ from mdtheory.course.gradebook import convert, nbgrader, open_gradebook
 from mdtheory.course.intake import CourseError
 from mdtheory.course.marking import Grader, load_grader
 from mdtheory.course.submission import marks_cell
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 CONFIG = '''\
 """nbgrader's settings for this course; instructors may add their own."""

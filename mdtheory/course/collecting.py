@@ -15,7 +15,7 @@ from mdtheory.checks import require_extra
 from mdtheory.course.classroom import assignments, find, released
 from mdtheory.course.intake import CourseError, decode, read_file
 from mdtheory.course.roster import AGAIN, Person, roster_of, whose
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 ENDINGS = (".ipynb", ".md", ".py")
 

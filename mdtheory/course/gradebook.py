@@ -25,7 +25,7 @@ from mdtheory.checks import require_extra
 from mdtheory.course.intake import CourseError, read_file
 from mdtheory.course.marking import Verdict
 from mdtheory.course.submission import Result
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 # Where nbgrader finds the submission that is recorded now, in the course's folder.
 STAGED = ".grading"

@@ -19,7 +19,7 @@ from mdtheory.course.marking import load_grader
 from mdtheory.course.roster import for_canvas, for_moodle, roster_of
 from mdtheory.course.sandbox import WORDS
 from mdtheory.course.submission import Result, marks_cell
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 
 @dataclass

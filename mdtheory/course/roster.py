@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdtheory.course.intake import CourseError, decode, read_file
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 COLUMNS = ("student", "name", "id", "email", "moodle", "canvas")
 # What Moodle calls a submission: full name, a number of its own, and this; then a file or nothing.

@@ -20,7 +20,7 @@ from mdtheory.course.intake import CourseError, read_notebook
 from mdtheory.course.marking import load_grader
 from mdtheory.course.reporting import marks, write_csv
 from mdtheory.course.submission import marks_cell
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 # Tokens in a row that two submissions share, or do not.
 RUN = 12

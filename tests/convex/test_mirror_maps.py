@@ -476,8 +476,6 @@ def test_step_sizes_and_weights_out_of_range_are_refused_by_name(eta, weight, er
     x = torch.full((2, 3), 1 / 3, dtype=float64)
     with pytest.raises(error, match=rf"^{name}: expected"):
         mm.mirror_step(mm.Entropy(), x, x, eta, x, weight)
-    with pytest.raises(error, match=rf"^{name}: expected"):
-        mm.dual_step(x, x, eta, x, weight)
 
 
 def test_a_weight_needs_a_magnet():

@@ -56,14 +56,6 @@ def test_step_sizes_bind_the_batch_of_matrices_and_nothing_else():
         )
 
 
-def test_dual_step_can_be_told_what_one_dual_is():
-    dual = torch.zeros(4, 4, 3, dtype=torch.float64)
-    steps = double(1.0, 2.0, 3.0, 4.0)
-    assert mm.dual_step(dual, dual, steps).shape == dual.shape
-    with pytest.raises(ValueError, match="step_size"):
-        mm.dual_step(dual, dual, steps, event_dims=1)
-
-
 def test_boxes_compare_their_bounds_in_double_precision():
     with pytest.raises(ValueError, match="high"):
         mm.Box(1.0, 1 - 1e-12)

@@ -582,12 +582,12 @@ def test_repeating_the_step_converges_at_the_rate_one_minus_a(case, generator):
     """With a fixed gradient the dual error is (1 - a)^t times the first one."""
     _, _, _, g, eta, weight = step_instance(case, generator)
     dual, magnet = case.dual(N, generator), case.dual(N, generator)
-    eta, weight = (v.reshape(N) for v in (eta, weight))
+    eta, weight = (case.per_point(v) for v in (eta, weight))
     limit = mm.dual_step(dual, g, math.inf, magnet, weight)
     current = dual
     for _ in range(5):
         current = mm.dual_step(current, g, eta, magnet, weight)
-    kept = case.per_point((1 + weight * eta) ** -5)
+    kept = (1 + weight * eta) ** -5
     torch.testing.assert_close(current - limit, kept * (dual - limit), rtol=1e-9, atol=1e-10)
 
 

@@ -17,41 +17,33 @@ def dual_step(
     step_size: float | Tensor,
     magnet: Tensor | None = None,
     magnet_weight: float | Tensor = 0.0,
-    *,
-    event_dims: int | None = None,
 ) -> Tensor:
-    r"""One mirror step in dual coordinates, the same for every geometry.
+    r"""One mirror step in dual coordinates, the same for every geometry; unchecked.
 
     Equation ``eq-dual-step``: with :math:`b = 1 / (1/\eta + w)` and :math:`a = w b`,
-    :math:`\theta' = (1 - a)\,\theta + a\,\zeta - b\,g`.
+    :math:`\theta' = (1 - a)\,\theta + a\,\zeta - b\,g`. It is the kernel of every algorithm of the
+    book; :func:`mirror_step` is the door at which arguments are checked.
 
     Args:
-        dual: where the step starts, :math:`\theta`, shape ``(..., d)`` or ``(..., d, d)``.
-        gradient: :math:`g`, of a shape that broadcasts with ``dual``.
-        step_size: :math:`\eta > 0`, a number or a tensor with the batch shape of ``dual``
-            (no trailing axis); infinite is allowed where ``magnet_weight`` is positive.
+        dual: where the step starts, :math:`\theta`.
+        gradient: :math:`g`.
+        step_size: :math:`\eta > 0`, a number, or a tensor that broadcasts with ``dual`` (so with
+            its trailing axes); infinite is allowed where ``magnet_weight`` is positive.
         magnet: dual of the magnet, :math:`\zeta`; needed where ``magnet_weight`` is positive.
         magnet_weight: :math:`w \ge 0`, shaped like ``step_size``.
-        event_dims: trailing axes of one dual, 1 or 2. By default a ``step_size`` or a weight that
-            is a tensor tells: its axes are the batch, what is left is one dual.
 
     Returns:
-        The next dual :math:`\theta'`.
-
-    Raises:
-        TypeError: an argument is no floating-point tensor, or dtypes differ.
-        ValueError: a wrong shape, a NaN, a step size or a weight out of range.
+        The next dual :math:`\theta'`, of the broadcast shape.
 
     Source:
         Beck and Teboulle (2003) for the plain step; Sokota et al. (2023) for the magnet.
     """
-    _check_duals(dual, gradient, magnet, event_dims or 1)
-    require_values("dual", dual, dual < math.inf, "entries below infinity")
-    require_values("gradient", gradient, gradient.isfinite(), "finite values")
-    if magnet is not None:
-        require_values("magnet", magnet, magnet < math.inf, "entries below infinity")
-    step, weight = step_and_weight(step_size, magnet_weight, dual, magnet, event_dims)
-    return dual_step_unchecked(dual, gradient, step, magnet, weight)
+    if magnet is None:
+        return dual - step_size * gradient
+    b = 1 / (1 / step_size + magnet_weight)
+    # 1 - a, written so that it stays exact where a is close to 1.
+    kept = 1 / (1 + magnet_weight * step_size)
+    return scaled(kept, dual) + scaled(magnet_weight * b, magnet) - b * gradient
 
 
 def mirror_step(
@@ -97,7 +89,7 @@ def mirror_step(
         magnet_dual = mirror_map._to_dual(magnet)
     _check_duals(point, gradient, magnet, mirror_map.event_dims, "point")
     step, weight = step_and_weight(step_size, magnet_weight, point, magnet, mirror_map.event_dims)
-    dual = dual_step_unchecked(mirror_map._to_dual(point), gradient, step, magnet_dual, weight)
+    dual = dual_step(mirror_map._to_dual(point), gradient, step, magnet_dual, weight)
     try:
         return mirror_map.check_result("dual", mirror_map._to_primal(dual))
     except ValueError as error:
@@ -107,48 +99,21 @@ def mirror_step(
         ) from error
 
 
-def dual_step_unchecked(
-    dual: Tensor,
-    gradient: Tensor,
-    step: float | Tensor,
-    magnet: Tensor | None = None,
-    weight: float | Tensor = 0.0,
-) -> Tensor:
-    """:func:`dual_step` for inner loops, on arguments that were checked before.
-
-    Args:
-        dual: as in :func:`dual_step`.
-        gradient: as in :func:`dual_step`.
-        step: a number, or a tensor that broadcasts with ``dual`` (see :func:`step_and_weight`).
-        magnet: as in :func:`dual_step`.
-        weight: shaped like ``step``.
-
-    Returns:
-        The next dual.
-    """
-    if magnet is None:
-        return dual - step * gradient
-    b = 1 / (1 / step + weight)
-    # 1 - a, written so that it stays exact where a is close to 1.
-    kept = 1 / (1 + weight * step)
-    return _scaled(kept, dual) + _scaled(weight * b, magnet) - b * gradient
-
-
 def step_and_weight(
     step_size: float | Tensor,
     magnet_weight: float | Tensor,
     dual: Tensor,
     magnet: Tensor | None,
-    event_dims: int | None = None,
+    event_dims: int,
 ) -> tuple[float | Tensor, float | Tensor]:
     """Check a step size and a weight, and give tensors the trailing axes of a point.
 
     Args:
-        step_size: as in :func:`dual_step`.
-        magnet_weight: as in :func:`dual_step`.
+        step_size: as in :func:`mirror_step`.
+        magnet_weight: as in :func:`mirror_step`.
         dual: the tensor that they will meet.
         magnet: the magnet, or ``None``.
-        event_dims: trailing axes of one dual, as in :func:`dual_step`.
+        event_dims: trailing axes of one dual, 1 or 2.
 
     Returns:
         Step and weight, numbers or tensors that broadcast with ``dual``.
@@ -175,9 +140,7 @@ def step_and_weight(
     return step, weight
 
 
-def _per_point(
-    name: str, value: float | Tensor, dual: Tensor, event_dims: int | None
-) -> float | Tensor:
+def _per_point(name: str, value: float | Tensor, dual: Tensor, event_dims: int) -> float | Tensor:
     if not isinstance(value, Tensor):
         if name == "step_size" and value == math.inf:
             return math.inf
@@ -187,7 +150,7 @@ def _per_point(
     if value.ndim == 0:
         return value
     trailing = dual.ndim - value.ndim
-    fits = trailing in ((1, 2) if event_dims is None else (event_dims,)) and all(
+    fits = trailing == event_dims and all(
         mine in (1, its) or its == 1
         for mine, its in zip(value.shape, dual.shape[: value.ndim], strict=True)
     )
@@ -214,8 +177,16 @@ def _check_duals(
         require_event(other_name, other, name, dual, event_dims)
 
 
-def _scaled(factor: float | Tensor, dual: Tensor) -> Tensor:
-    """``factor * dual``, where a factor of 0 takes away even an infinite dual."""
+def scaled(factor: float | Tensor, dual: Tensor) -> Tensor:
+    """``factor * dual``, where a factor of 0 takes away even an infinite dual.
+
+    Args:
+        factor: a number, or a tensor that broadcasts with ``dual``.
+        dual: finite entries, or infinite ones.
+
+    Returns:
+        Of the broadcast shape.
+    """
     if isinstance(factor, Tensor):
-        return torch.where(factor == 0, torch.zeros_like(dual), factor * dual)
+        return torch.where(factor == 0, 0.0, factor * dual)
     return factor * dual if factor else torch.zeros_like(dual)

@@ -17,7 +17,7 @@ from mdtheory.checks import (
     require_tensor,
     require_values,
 )
-from mdtheory.convex.mirror_maps import MirrorMap, dual_step_unchecked
+from mdtheory.convex.mirror_maps import MirrorMap, dual_step
 from mdtheory.convex.mirror_maps.base import inner
 
 StepSize = float | Tensor | Sequence[float] | Callable[[int], float | Tensor]
@@ -158,7 +158,7 @@ class OnlineMirrorDescent(Learner):
             dual = self._dual
             if not self.mirror_map.carries_dual:
                 dual = self.mirror_map._to_dual(self._decision)
-            self._dual = dual_step_unchecked(dual, gradient, step)
+            self._dual = dual_step(dual, gradient, step)
             self.step_size = self._steps.plain(step)
             self._finish(self.mirror_map._to_primal(self._dual), loss)
 
@@ -210,7 +210,7 @@ class Hedge(Learner):
         with self._all_or_nothing():
             loss = self._receive(gradient)
             step = self._steps.at(self.round)
-            self._log = dual_step_unchecked(self._log, gradient, step).log_softmax(-1)
+            self._log = dual_step(self._log, gradient, step).log_softmax(-1)
             self.step_size = self._steps.plain(step)
             self._finish(self._log.exp(), loss)
 
@@ -287,7 +287,7 @@ class FollowTheRegularizedLeader(Learner):
             self._total = self._total + gradient
             step = self._steps.at(self.round)
             self.step_size = self._steps.plain(step)
-            dual = dual_step_unchecked(self._centre, self._total, step)
+            dual = dual_step(self._centre, self._total, step)
             self._finish(self.mirror_map._to_primal(dual), loss)
 
 
@@ -361,7 +361,7 @@ class OptimisticMirrorDescent(Learner):
             loss = self._receive(gradient)
             hint = self._hint(hint)
             self.variation = self.variation + self.mirror_map.dual_norm(gradient - self.hint) ** 2
-            self._dual = dual_step_unchecked(self._anchored(), gradient, self._step)
+            self._dual = dual_step(self._anchored(), gradient, self._step)
             self.anchor = self._finite("step_size", self.mirror_map._to_primal(self._dual))
             self.step_size = self._steps.plain(self._step)
             # The last round of a sequence looks ahead with its last step once more.
@@ -378,7 +378,7 @@ class OptimisticMirrorDescent(Learner):
         return hint
 
     def _hinted(self) -> Tensor:
-        ahead = dual_step_unchecked(self._anchored(), self.hint, self._step)
+        ahead = dual_step(self._anchored(), self.hint, self._step)
         return self._finite("step_size", self.mirror_map._to_primal(ahead))
 
     def _anchored(self) -> Tensor:

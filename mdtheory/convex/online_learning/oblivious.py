@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_same_kind, require_tensor, require_values
-from mdtheory.convex.mirror_maps import MirrorMap, dual_step_unchecked
+from mdtheory.convex.mirror_maps import MirrorMap, dual_step
 from mdtheory.convex.online_learning.learners import (
     FollowTheRegularizedLeader,
     Hedge,
@@ -202,7 +202,7 @@ def _leader_chunks(
     for begin, end in _chunks(gradients):
         totals = _running(learner._total, gradients[begin:end], -1.0)
         steps = _stacked(learner, end - begin, totals)
-        following = primal(dual_step_unchecked(learner._centre, totals[1:], steps))
+        following = primal(dual_step(learner._centre, totals[1:], steps))
         yield begin, end, torch.cat([learner._decision[None], following[:-1]])
         learner._total, learner._decision = totals[-1], following[-1]
         learner.round += end - begin

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
-from mdtheory.convex.mirror_maps import Domain, dual_step_unchecked
+from mdtheory.convex.mirror_maps import Domain, dual_step
 from mdtheory.convex.online_learning import Environment
 from mdtheory.convex.online_learning.learners import number_like
 from mdtheory.convex.sea.optimistic import Run, SeaRecord
@@ -153,13 +153,13 @@ def two_layer_ensemble(
     meta_loss = mean_movement = run.loss
     kept: list[tuple[Tensor, Tensor]] = []
     for _ in range(run.rounds):
-        base = domain._project(dual_step_unchecked(anchor, hint, sizes))
+        base = domain._project(dual_step(anchor, hint, sizes))
         moved = ((base - (base if before is None else before)) ** 2).sum(-1)
         guess = (hint * base).sum(-1) + lam * moved
         rate = (log_count / spent).sqrt()
         # Optimistic Hedge as the regularised leader, from uniform weights.
         uniform = torch.zeros_like(total)
-        weights = dual_step_unchecked(uniform, total + guess, rate).softmax(0)
+        weights = dual_step(uniform, total + guess, rate).softmax(0)
         decision = (weights[..., None] * base).sum(0)
         gradient = run.suffer(decision, hint, rate)
         along = (gradient * base).sum(-1)
@@ -170,7 +170,7 @@ def two_layer_ensemble(
         base_losses, base_movements = base_losses + along, base_movements + moved
         meta_losses, meta_loss = total, meta_loss + (weights * losses).sum(0)
         mean_movement = mean_movement + (weights * moved).sum(0)
-        anchor = domain._project(dual_step_unchecked(anchor, gradient, sizes))
+        anchor = domain._project(dual_step(anchor, gradient, sizes))
         hint, before = gradient, base
         if keep:
             kept.append((weights, base))

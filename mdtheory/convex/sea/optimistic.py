@@ -16,7 +16,7 @@ from mdtheory.checks import (
     require_tensor,
     require_values,
 )
-from mdtheory.convex.mirror_maps import Ball, Domain, Mahalanobis, Simplex, dual_step_unchecked
+from mdtheory.convex.mirror_maps import Ball, Domain, Mahalanobis, Simplex, dual_step
 from mdtheory.convex.online_learning import Environment, simplex_quadratic
 from mdtheory.convex.online_learning.learners import number_like
 
@@ -137,9 +137,9 @@ def optimistic_mirror_descent(
         else:
             step = diameter / (start + run.variation).sqrt()
         size = step[..., None]
-        decision = domain._project(dual_step_unchecked(anchor, hint, size))
+        decision = domain._project(dual_step(anchor, hint, size))
         gradient = run.suffer(decision, hint, step)
-        anchor = domain._project(dual_step_unchecked(anchor, gradient, size))
+        anchor = domain._project(dual_step(anchor, gradient, size))
         if hints:
             hint = gradient
     return run.record()
@@ -164,9 +164,9 @@ def _exp_concave(
         run.matrix = matrix
         nearest = _nearest(matrix, domain, anchor)
         dual = (matrix @ anchor[..., None])[..., 0]
-        decision = nearest(dual_step_unchecked(dual, hint, 1.0))
+        decision = nearest(dual_step(dual, hint, 1.0))
         gradient = run.suffer(decision, hint, one)
-        anchor = nearest(dual_step_unchecked(dual, gradient, 1.0))
+        anchor = nearest(dual_step(dual, gradient, 1.0))
         matrix = matrix + beta / 2 * gradient[..., :, None] * gradient[..., None, :]
         if hints:
             hint = gradient
@@ -241,13 +241,13 @@ def optimistic_ftrl(
     for round_ in range(1, run.rounds + 1):
         if regime == "convex":
             step = square / denominator
-            dual = dual_step_unchecked(initial, run.total + hint, step[..., None] / 2)
+            dual = dual_step(initial, run.total + hint, step[..., None] / 2)
             decision = domain._project(dual)
         else:
             # One round without curvature: any point minimises, and the centre is played.
             step = initial.new_full((), 1 / (lam * max(round_ - 1, 1)))
             mean = leader / max(round_ - 1, 1)
-            dual = dual_step_unchecked(mean, run.total + hint, step)
+            dual = dual_step(mean, run.total + hint, step)
             decision = domain._project(dual) if round_ > 1 else initial
             leader = leader + decision
         error = run.variation

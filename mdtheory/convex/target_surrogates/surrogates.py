@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_number, require_values
-from mdtheory.convex.mirror_maps import MirrorMap, dual_step_unchecked, mirror_step
+from mdtheory.convex.mirror_maps import MirrorMap, dual_step, mirror_step
 from mdtheory.convex.online_learning.learners import number_like
 from mdtheory.convex.target_surrogates.losses import TargetLoss
 from mdtheory.convex.target_surrogates.models import LinearModel
@@ -90,7 +90,7 @@ def half_step(
     step = positive_tensor("step_size", step_size, anchor)
     gradient = loss._gradient(anchor)
     if mirror_map is None:
-        return dual_step_unchecked(anchor, gradient, step[..., None, None])
+        return dual_step(anchor, gradient, step[..., None, None])
     check_geometry(mirror_map, "primal")
     batch = torch.broadcast_shapes(gradient.shape[:-2], step.shape)
     wide = anchor.expand(*batch, *anchor.shape[-2:])

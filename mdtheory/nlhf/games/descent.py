@@ -16,7 +16,7 @@ from mdtheory.checks import (
     require_values,
     values_known,
 )
-from mdtheory.convex.mirror_maps import dual_step_unchecked
+from mdtheory.convex.mirror_maps import dual_step
 from mdtheory.nlhf.games.convexity import guaranteed_step
 from mdtheory.nlhf.games.matrix import MatrixGame
 from mdtheory.nlhf.games.measures import Game, require_game
@@ -159,9 +159,9 @@ class _Descent(NamedTuple):
             step, weight = self.step_size(iteration), self.temperature(iteration)
             gradient = self.operator(logs)
             if self.extragradient:
-                trial = dual_step_unchecked(logs, gradient, step, magnet, weight)
+                trial = dual_step(logs, gradient, step, magnet, weight)
                 gradient = self.operator(self.normalize(trial))
-            dual = dual_step_unchecked(logs, gradient, step, magnet, weight)
+            dual = dual_step(logs, gradient, step, magnet, weight)
             logs = self.normalize(dual)
             if self.magnet_rate:
                 magnet = self._moved(magnet, logs)
@@ -172,7 +172,7 @@ class _Descent(NamedTuple):
             return logs
         # A step without a gradient goes to the geometric mixture.
         pull = self.magnet_rate / (1 - self.magnet_rate)
-        mixed = dual_step_unchecked(magnet, torch.zeros_like(logs), 1.0, logs, pull)
+        mixed = dual_step(magnet, torch.zeros_like(logs), 1.0, logs, pull)
         return self.normalize_rows(mixed)
 
 

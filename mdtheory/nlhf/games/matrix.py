@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_finite, require_tensor
-from mdtheory.nlhf.games.strategies import Strategies, require_log_probabilities, require_pair
+from mdtheory.convex.mirror_maps import require_log_probabilities
+from mdtheory.nlhf.games.strategies import Strategies, require_pair
 
 
 class MatrixGame:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from mdtheory.convex.mirror_maps import kl_terms
 from mdtheory.nlhf.games.matrix import MatrixGame
 from mdtheory.nlhf.games.strategies import Strategies
 from mdtheory.nlhf.games.tree import ExtensiveGame
@@ -92,24 +92,3 @@ def divergence(game: Game, strategies: Strategies, others: Strategies) -> Tensor
         return kl_terms(left, right).sum(-1)
     rows = kl_terms(left, right)[..., 2:].unflatten(-1, (-1, game.actions)).sum(-1)
     return (game.row_weights(game.reach(left)) * rows).sum(-1)
-
-
-def kl_terms(left: Tensor, right: Tensor) -> Tensor:
-    r"""Terms :math:`p(\delta + e^{-\delta} - 1)`, :math:`\delta = \log p - \log q`.
-
-    Every term is at least 0, and for two laws their sum is the divergence of Kullback and Leibler,
-    exact also where the two nearly agree.
-
-    Args:
-        left: log-probabilities :math:`\log p`, shape ``(..., n)``.
-        right: log-probabilities :math:`\log q`, shape ``(..., n)``.
-
-    Returns:
-        Of the broadcast shape; infinite where only ``right`` is the logarithm of 0.
-    """
-    left, right = torch.broadcast_tensors(left, right)
-    p = left.exp()
-    delta = torch.where(p > 0, left - right, 0.0)
-    close = delta.abs() < 1
-    small = p * (delta + torch.where(close, -delta, 0.0).expm1())
-    return torch.where(close & (p > 0), small, p * delta - p + right.exp())

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mdtheory.checks import (
-    require_same_kind,
-    require_tensor,
-    require_values,
-    sum_tolerance,
-    values_known,
-)
+from mdtheory.checks import require_same_kind, require_tensor
 
 Strategies = tuple[Tensor, Tensor]
 
@@ -43,30 +37,3 @@ def require_pair(name: str, value: object, like: Tensor) -> Strategies:
 def _kind(value: object) -> str:
     length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
     return f"{type(value).__name__}{length}"
-
-
-def require_log_probabilities(name: str, value: Tensor) -> None:
-    """Refuse what are no log-probabilities along the last axis.
-
-    Args:
-        name: the argument's name, for the message.
-        value: what came, ``(..., n)``; ``-inf`` is the probability 0.
-
-    Raises:
-        ValueError: a NaN, or exponentials that do not sum to 1. If the entries themselves are
-            probabilities, the message says so.
-    """
-    if not values_known(value):
-        return
-    tolerance = sum_tolerance(value)
-    off = value.logsumexp(-1).abs()
-    if bool((off <= tolerance).all()):  # written so that a NaN fails
-        return
-    require_values(name, value, ~value.isnan(), "log-probabilities")
-    looks = bool((value >= 0).all()) and bool(((value.sum(-1) - 1).abs() <= tolerance).all())
-    hint = "; these are probabilities: pass their logarithms, .log()" if looks else ""
-    worst = value.flatten(0, -2)[off.flatten().argmax()] if value.ndim > 1 else value
-    raise ValueError(
-        f"{name}: expected log-probabilities whose exponentials sum to 1, got a sum of "
-        f"{worst.exp().sum().item()!r}{hint}"
-    )

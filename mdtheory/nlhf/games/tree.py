@@ -13,11 +13,8 @@ from mdtheory.checks import (
     require_tensor,
     require_values,
 )
-from mdtheory.nlhf.games.strategies import (
-    Strategies,
-    require_log_probabilities,
-    require_pair,
-)
+from mdtheory.convex.mirror_maps import require_log_probabilities
+from mdtheory.nlhf.games.strategies import Strategies, require_pair
 from mdtheory.nlhf.games.walk import Describe, walk
 
 

@@ -6,6 +6,7 @@ The chapter 'Nash mirror descent' derives what stands here: the regularised pref
 sequences (``sequences``) and policy gradients for them (``policy_gradient``).
 """
 
+from mdtheory.convex.mirror_maps import kl, mixture, span
 from mdtheory.nlhf.nash_md.descent import (
     nash_md,
     nash_md_iterates,
@@ -36,11 +37,8 @@ from mdtheory.nlhf.nash_md.policy_gradient import (
 from mdtheory.nlhf.nash_md.preference import (
     PreferenceGame,
     best_response,
-    kl,
     magnetic_step,
-    mixture,
     regularized_exploitability,
-    span,
 )
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number, require_values
-from mdtheory.convex.mirror_maps import dual_step_unchecked
+from mdtheory.convex.mirror_maps import dual_step
 from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, require_step
 
 Step = float | Tensor
@@ -127,7 +127,7 @@ def self_play_iterates(
         for weight, step in steps:
             gradient = -game.preferred(policy)
             centre = torch.lerp(policy, game.reference, weight)
-            policy = dual_step_unchecked(centre, gradient, step).log_softmax(-1)
+            policy = dual_step(centre, gradient, step).log_softmax(-1)
             yield policy
 
     return run()
@@ -184,7 +184,7 @@ def shifted_temperature(temperature: Step, step_size: Step) -> Step:
 def _step(game: PreferenceGame, mixed: Tensor, step: Step) -> Tensor:
     """From a mixture (its dual) against it."""
     won = (game.preference @ mixed.softmax(-1)[..., None])[..., 0]
-    return dual_step_unchecked(mixed, -won, step)
+    return dual_step(mixed, -won, step)
 
 
 def _prepare(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_number, values_known
-from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, span
+from mdtheory.convex.mirror_maps import span
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive
 
 # Newton's method is started at a temperature that is easy and follows it down by this factor.
 EASY, COOLING = 0.25, 0.5

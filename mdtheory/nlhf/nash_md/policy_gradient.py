@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number, require_shape, require_values
-from mdtheory.nlhf.nash_md.preference import kl, require_preference
+from mdtheory.convex.mirror_maps import kl
+from mdtheory.nlhf.nash_md.preference import require_preference
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 
 CREDITS = ("to-go", "sequence", "local")

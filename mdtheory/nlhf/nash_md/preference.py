@@ -9,14 +9,10 @@ from torch import Tensor
 
 from mdtheory.checks import (
     require_number,
-    require_same_kind,
     require_tensor,
     require_values,
-    sum_tolerance,
-    values_known,
 )
-from mdtheory.convex.mirror_maps import dual_step_unchecked
-from mdtheory.nlhf.games.measures import kl_terms
+from mdtheory.convex.mirror_maps import entropy_step, kl, require_log_probabilities
 
 
 class PreferenceGame:
@@ -46,7 +42,7 @@ class PreferenceGame:
         self, preference: Tensor, reference: Tensor, temperature: float | Tensor = 0.0
     ) -> None:
         require_preference("preference", preference)
-        require_policy("reference", reference, preference, full_support=True)
+        require_log_probabilities("reference", reference, preference, full_support=True)
         weight = _temperature(temperature, preference)
         try:
             batch = torch.broadcast_shapes(
@@ -86,7 +82,7 @@ class PreferenceGame:
             TypeError: not a tensor of the dtype of the preferences.
             ValueError: a wrong shape, a NaN, or probabilities that do not sum to 1.
         """
-        require_policy(name, policy, self.preference)
+        require_log_probabilities(name, policy, self.preference)
         try:
             torch.broadcast_shapes(policy.shape[:-1], self.batch_shape)
         except RuntimeError:
@@ -153,9 +149,7 @@ class PreferenceGame:
             The next policy, log-probabilities ``(..., n)``.
         """
         gradient = -self.preferred(opponent)
-        magnet, weight = self.reference, self._weight
-        dual = dual_step_unchecked(policy, gradient, step_size, magnet, weight)
-        return dual.log_softmax(-1)
+        return entropy_step(policy, gradient, step_size, self.reference, self._weight)
 
     def exploitability(self, policy: Tensor) -> Tensor:
         r"""How much a best response gains, :math:`\max_p \mathcal P_\tau(p \succ q) - 1/2`.
@@ -192,96 +186,6 @@ def require_preference(name: str, value: object) -> Tensor:
     tolerance = 8 * math.sqrt(torch.finfo(matrix.dtype).eps)
     require_values(name, matrix, off <= tolerance, "pairs with P[y, z] + P[z, y] = 1")
     return matrix
-
-
-def require_policy(
-    name: str, value: object, preference: Tensor, *, full_support: bool = False
-) -> Tensor:
-    """Refuse what is no policy over the actions of a preference matrix.
-
-    Args:
-        name: the argument's name, for the message.
-        value: what came; log-probabilities ``(..., n)`` expected.
-        preference: the matrix, ``(..., n, n)``.
-        full_support: whether every log-probability must be finite.
-
-    Returns:
-        ``value`` itself.
-
-    Raises:
-        TypeError: not a tensor of the dtype of the preferences.
-        ValueError: a wrong shape, a NaN, a probability of 0 where none may be, or a wrong sum.
-    """
-    policy = require_tensor(name, value)
-    require_same_kind(name, policy, "preference", preference)
-    if policy.shape[-1] != preference.shape[-1]:
-        raise ValueError(
-            f"{name}: expected {preference.shape[-1]} log-probabilities in the last axis, got "
-            f"shape {tuple(policy.shape)}"
-        )
-    # Positive logarithms of rounding size are probabilities of 1.
-    tolerance = sum_tolerance(policy)
-    valid = policy <= tolerance
-    if full_support:
-        valid = valid & policy.isfinite()
-    words = "finite log-probabilities" if full_support else "log-probabilities"
-    require_values(name, policy, valid, words)
-    if values_known(policy):
-        total = policy.logsumexp(-1)
-        if not bool((total.abs() <= tolerance).all()):
-            worst = total.flatten()[total.abs().argmax()].exp().item()
-            raise ValueError(
-                f"{name}: expected log-probabilities whose exponentials sum to 1, got a sum of "
-                f"{worst!r}"
-            )
-    return policy
-
-
-def kl(p: Tensor, q: Tensor) -> Tensor:
-    r"""Divergence of Kullback and Leibler, exact also where the two nearly agree.
-
-    The sum of :func:`~mdtheory.nlhf.games.measures.kl_terms`, so nothing cancels.
-
-    Args:
-        p: log-probabilities ``(..., n)``.
-        q: log-probabilities ``(..., n)``.
-
-    Returns:
-        The divergence, of the broadcast batch shape; infinite where only ``q`` is 0.
-    """
-    return kl_terms(p, q).sum(-1)
-
-
-def span(dual: Tensor) -> Tensor:
-    """Largest entry less smallest: the size of a dual up to a constant.
-
-    Args:
-        dual: shape ``(..., n)``, such as a difference of log-probabilities.
-
-    Returns:
-        ``max - min``, of the batch's shape.
-    """
-    return dual.amax(-1) - dual.amin(-1)
-
-
-def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
-    r"""Geometric mixture :math:`\propto \pi^{1-\beta}\mu^{\beta}`, equation ``eq-mixture``.
-
-    Args:
-        policy: :math:`\log\pi`, shape ``(..., n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        weight: :math:`\beta` in [0, 1], a number, or a tensor that broadcasts with policies.
-
-    Returns:
-        Log-probabilities ``(..., n)``.
-    """
-    kept = 1 - weight
-    if isinstance(kept, Tensor):
-        # A weight of 1 forgets even a probability of 0.
-        mine = torch.where(kept == 0, torch.zeros_like(policy), kept * policy)
-    else:
-        mine = kept * policy if kept else torch.zeros_like(policy)
-    return (mine + weight * reference).log_softmax(-1)
 
 
 def best_response(

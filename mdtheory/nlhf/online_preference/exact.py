@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_number, require_values
-from mdtheory.nlhf.nash_md import PreferenceGame, mixture
-from mdtheory.nlhf.nash_md.preference import require_policy, require_positive
+from mdtheory.convex.mirror_maps import mixture, require_log_probabilities
+from mdtheory.nlhf.nash_md import PreferenceGame
+from mdtheory.nlhf.nash_md.preference import require_positive
 from mdtheory.nlhf.online_preference.losses import PairLoss
 
 
@@ -357,7 +358,7 @@ def _game(
 ) -> PreferenceGame:
     game = require_positive(preference, reference, temperature)
     game.check("policy", policy)
-    require_policy("policy", policy, preference, full_support=True)
+    require_log_probabilities("policy", policy, preference, full_support=True)
     return game
 
 

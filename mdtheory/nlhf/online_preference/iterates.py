@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_finite, require_number, require_tensor
-from mdtheory.nlhf.nash_md import mixture
+from mdtheory.convex.mirror_maps import mixture
 from mdtheory.nlhf.nash_md.preference import require_positive
 from mdtheory.nlhf.online_preference.exact import _column, require_weight
 

@@ -15,7 +15,7 @@ from mdtheory.convex.mirror_maps import (
     Euclidean,
     MirrorMap,
     Simplex,
-    dual_step_unchecked,
+    dual_step,
 )
 from mdtheory.rl.policy_mirror_descent.mdp import (
     F64,
@@ -372,7 +372,7 @@ class _Start(NamedTuple):
         # The advantage differs from the action value by a constant in each
         # state, which no map on the simplex sees, and keeps more digits.
         gradient = value[..., None] - action_value
-        dual = dual_step_unchecked(dual, gradient, step, self.magnet, self.temperature)
+        dual = dual_step(dual, gradient, step, self.magnet, self.temperature)
         following = self.mirror_map._to_primal(dual)
         if self.mirror_map.carries_dual:
             dual = dual - dual.amax(-1, keepdim=True)
