@@ -124,7 +124,7 @@ def test_what_is_not_real_does_not_become_an_array():
 # The library without answers ----------------------------------------------------------------------
 
 USES = """
-import importlib.util, sys
+import importlib.util, sys, torch
 from mdtheory.course.kernel import ForbiddenError
 from mdtheory.convex import mirror_maps
 from mdtheory.convex.mirror_maps import Entropy, Simplex
@@ -135,7 +135,7 @@ again = sys.modules["again"] = importlib.util.module_from_spec(place)
 place.loader.exec_module(again)
 for kind in (Simplex, renamed, mirror_maps.Simplex, again.Simplex):
     try:
-        kind().project(None)
+        kind().project(torch.ones(3, dtype=torch.float64))
     except ForbiddenError as error:
         print("refused", error)
 print(Entropy().__class__.__name__, mirror_maps.__file__)
