@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
 from mdtheory.convex.mirror_maps import MirrorMap
-from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp, require_simplex_map
+from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp
+from mdtheory.rl.policy_mirror_descent.values import require_simplex_map
 
 
 def stationary_law(mdp: TabularMDP, policy: Tensor) -> Tensor:
