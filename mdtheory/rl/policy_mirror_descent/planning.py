@@ -248,13 +248,14 @@ def linear_program(mdp: TabularMDP) -> tuple[Tensor, Tensor]:
     double = mdp._double()
     units = exact.units(double._paid.detach(), mdp._mask)
     asked = units.numbers.high
+    unit = 1 - mdp.discount
     for _ in range(REFINEMENTS):
-        actions = _basis(double, asked)
+        actions = _basis(double, asked, unit)
         value, gap, advantage = _certificate(double, units, actions)
         if bool(gap <= 16 * exact.EPS * units.size(value, mdp.discount)):
             break
         # A value that is too low by little: the same programme for what is missing.
-        asked = advantage / advantage.amax()
+        asked, unit = advantage / advantage.amax(), 1.0
     else:
         lost = units.enlarge(gap.reshape(1, 1, 1)).item()
         raise ArithmeticError(f"linear_program: expected a gap of rounding, got {lost:.3e}")
@@ -265,7 +266,7 @@ def linear_program(mdp: TabularMDP) -> tuple[Tensor, Tensor]:
     return best.to(mdp.reward), shares.to(mdp.reward)
 
 
-def _basis(mdp: TabularMDP, reward: Tensor) -> Tensor:
+def _basis(mdp: TabularMDP, reward: Tensor, unit: float) -> Tensor:
     """The action of each state whose constraint is tight, by one solution of the programme."""
     cvxpy = require_extra("cvxpy", "notebooks")
     dense = mdp.transition.to_dense() if mdp.is_sparse else mdp.transition.flatten(0, 1)
@@ -275,15 +276,19 @@ def _basis(mdp: TabularMDP, reward: Tensor) -> Tensor:
         kept = kept & mdp._mask.flatten()
     eye = torch.eye(mdp.states, dtype=F64, device=dense.device)
     here = eye.repeat_interleave(mdp.actions, 0)
-    matrix = (here - mdp.discount * dense)[kept].detach().cpu().numpy()
+    matrix = (here - mdp.discount * dense)[kept].detach()
+    # Rows of one size: a state that only leads to itself has an entry of 1 - discount.
+    size = matrix.abs().amax(-1)
+    left = (matrix / size[:, None]).cpu().numpy()
+    right = (unit * reward.flatten()[kept] / size).cpu().numpy()
     value = cvxpy.Variable(mdp.states)
-    constraint = matrix @ value >= reward.flatten()[kept].cpu().numpy()
+    constraint = left @ value >= right
     problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum(value) / mdp.states), [constraint])
     problem.solve(solver=cvxpy.SCIPY, scipy_options={"method": "highs-ds"})
     if problem.status != "optimal":
         raise ArithmeticError(f"linear_program: the solver says {problem.status}")
     weight = torch.as_tensor(constraint.dual_value, dtype=F64, device=dense.device)
-    shares = torch.full_like(kept, -1, dtype=F64).masked_scatter(kept, weight)
+    shares = torch.full_like(kept, -1, dtype=F64).masked_scatter(kept, weight / size)
     return shares.reshape(mdp.states, mdp.actions).argmax(-1)
 
 
