@@ -32,6 +32,10 @@ class Moment(NamedTuple):
     terminated: Tensor
     truncated: Tensor
 
+    def own(self) -> Moment:
+        """A copy in memory of its own: a world may write into its tensors again."""
+        return Moment(*(part.clone() for part in self))
+
 
 class World(ABC):
     """Running copies of an environment."""
@@ -43,6 +47,8 @@ class World(ABC):
     @abstractmethod
     def step(self, action: Tensor) -> Moment:
         """Act once everywhere.
+
+        The tensors may be the world's own; who keeps them copies them (:meth:`Moment.own`).
 
         Args:
             action: int64 ``(seeds, copies)`` where actions are finitely many, else floats

@@ -1,8 +1,8 @@
 """Policy mirror descent on tabular Markov decision processes.
 
 The chapter 'Policy mirror descent' derives what stands here: processes with their values
-(``mdp``, ``values``, ``sparse``, ``exact``), examples (``models``), reference solutions (``planning``), the update
-(``descent``), and the right sides of the theorems (``bounds``).
+(``mdp``, ``values``, ``sparse``, ``exact``), examples (``models``), reference solutions
+(``planning``), the update (``descent``), and the right sides of the theorems (``bounds``).
 """
 
 from mdtheory.rl.policy_mirror_descent import bounds

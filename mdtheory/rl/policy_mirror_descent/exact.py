@@ -405,9 +405,7 @@ def _tidy(high: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
     return total, low - (total - high)
 
 
-def _pieces(
-    number: Tensor, bits: int, last: int, done: int = 0
-) -> tuple[list[Tensor], Tensor]:
+def _pieces(number: Tensor, bits: int, last: int, done: int = 0) -> tuple[list[Tensor], Tensor]:
     """Numbers of few bits each, multiples of ``2**(-bits * k)`` for k from ``done + 1``, and rest.
 
     The entries are at most 1 in size (``2**(-bits * done)``).

@@ -156,13 +156,15 @@ def discounted_sum(
         ArithmeticError: rounding does not let the residual become small.
     """
     if matrix.requires_grad or right.requires_grad:
-        return _DiscountedSum.apply(matrix.values(), right, matrix.detach(), discount, transposed)
+        arguments = matrix.values(), right, matrix.detach(), discount, transposed
+        found: Tensor = _DiscountedSum.apply(*arguments)  # type: ignore[no-untyped-call]
+        return found
     order = 1 if transposed else math.inf
     return certified_sum(transpose(matrix) if transposed else matrix, right, discount, order=order)
 
 
 class _DiscountedSum(torch.autograd.Function):
-    r"""Solutions whose gradient is a solution with the other matrix: :math:`x = (I - \gamma M)^{-1} b`."""
+    """Solutions, whose gradients are solutions with the other of the two matrices."""
 
     @staticmethod
     def forward(ctx, values, right, matrix, discount, transposed):  # type: ignore[no-untyped-def]
@@ -204,7 +206,6 @@ def certified_sum(
     Raises:
         ArithmeticError: rounding does not let the residual become that small.
     """
-
     length = right.abs().amax()
     if not bool(length > 0):
         return torch.zeros_like(right)

@@ -242,9 +242,7 @@ def _delicate_evaluation(mdp: TabularMDP, policy: Tensor, price: Tensor | None) 
     return Evaluation(value, mdp._look_ahead(value), advantage)
 
 
-def penalty(
-    mdp: TabularMDP, policy: Tensor, temperature: float, mirror_map: MirrorMap
-) -> Tensor:
+def penalty(mdp: TabularMDP, policy: Tensor, temperature: float, mirror_map: MirrorMap) -> Tensor:
     r"""The regulariser :math:`\tau\, D_\psi(\pi(\cdot \mid s), u)` in each state.
 
     Args:
@@ -350,5 +348,3 @@ def _solve(matrix: Tensor, right: Tensor, discount: float) -> Tensor:
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     system = torch.add(eye, matrix, alpha=-discount)
     return torch.linalg.solve(system, right[..., None])[..., 0]
-
-
