@@ -205,13 +205,15 @@ def test_advantages_keep_their_digits_where_the_horizon_is_long(generator):
 
 def test_a_discount_that_cannot_be_certified_is_named(monkeypatch):
     _, mdp = stay_or_go(1 - 1e-9)
-    monkeypatch.setattr(exact, "ROUNDS", 0)
-    with pytest.raises((ArithmeticError, UnboundLocalError)):
-        pmd.evaluate(mdp, mdp.uniform_policy())
-    monkeypatch.setattr(exact, "ROUNDS", 1)
     monkeypatch.setattr(exact, "EPS", 1e-40)
-    with pytest.raises(ArithmeticError, match="relative accuracy"):
-        pmd.policy_iteration(mdp)
+    initial = torch.full((2,), 0.5, dtype=F64)
+    for call in (
+        lambda: pmd.policy_iteration(mdp),
+        lambda: pmd.evaluate(mdp, mdp.uniform_policy()),
+        lambda: pmd.occupancy(mdp, mdp.uniform_policy(), initial),
+    ):
+        with pytest.raises(ArithmeticError, match=r"relative accuracy of .*, rounding allows"):
+            call()
 
 
 def test_a_programme_with_a_gap_names_it(monkeypatch):
@@ -219,7 +221,7 @@ def test_a_programme_with_a_gap_names_it(monkeypatch):
     monkeypatch.setattr(
         planning, "_basis", lambda mdp, reward, unit: torch.zeros(2, dtype=torch.int64)
     )
-    with pytest.raises(ArithmeticError, match=r"gap of rounding, got 8.*e-01"):
+    with pytest.raises(ArithmeticError, match=r"gap of rounding, got 1\.7"):
         pmd.linear_program(mdp)
 
 
@@ -242,7 +244,7 @@ def test_value_iteration_forgets_the_constant(garnets):
     far = pmd.TabularMDP(garnets.transition[:5], garnets.reward[:5], 1 - 1e-7)
     found = pmd.value_iteration(far, 1e-3)
     assert found.iterations < 3000
-    assert (found.value - pmd.policy_iteration(far).value).abs().max() < 1e-2
+    assert (found.value - pmd.policy_iteration(far).value).abs().max() <= 1e-3 + 1e-8
     with pytest.raises(ArithmeticError, match="rounding allows"):
         pmd.value_iteration(far, 1e-12)
 

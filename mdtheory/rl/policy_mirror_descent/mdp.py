@@ -217,17 +217,17 @@ class TabularMDP:
         double.reward, double._paid = self.reward.to(F64), self._paid.to(F64)
         double.discount, double._mask, double._common = self.discount, self._mask, None
         # Rows whose sums are 1 in a shorter type are not yet laws in a longer one.
-        rows = self.transition.to(F64)
         if self.is_sparse:
-            double.transition = sparse.rows_of_sum_one(rows)
+            double.transition = sparse.rows_of_sum_one(self.transition)
         else:
+            rows = self.transition.to(F64)
             total = rows.sum(-1, keepdim=True)
             double.transition = rows / torch.where(total > 0, total, 1.0)
         return double
 
     def _look_ahead(self, value: Tensor) -> Tensor:
         if self.is_sparse:
-            ahead = (self.transition @ value).reshape(self.reward.shape)
+            ahead = sparse.product(self.transition, value).reshape(self.reward.shape)
         else:
             rows = self.transition.flatten(-3, -2)
             ahead = (rows @ value[..., None])[..., 0].unflatten(-1, self.reward.shape[-2:])
@@ -332,10 +332,10 @@ def _checked_sparse(transition: Tensor, reward: Tensor, mask: Tensor | None) -> 
     transition = sparse.to_csr(transition)
     if mask is not None:
         transition = sparse.keep_rows(transition, mask.flatten())
-    entries = transition.values()
+    entries = sparse.entries_of(transition).detach()
     require_values("transition", entries, entries >= 0, "nonnegative probabilities")
     if values_known(entries):
-        total = transition @ entries.new_ones(states)
+        total = transition.detach() @ entries.new_ones(states)
         off = (total - 1).abs()
         if mask is not None:
             off = torch.where(mask.flatten(), off, 0.0)

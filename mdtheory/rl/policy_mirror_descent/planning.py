@@ -185,7 +185,11 @@ def modified_policy_iteration(
             gain = paid.gather(-1, actions[..., None])[..., 0]
             follow = _follow_actions(double, actions)
             for _ in range(sweeps):
-                moved = follow @ value if mdp.is_sparse else (follow @ value[..., None])[..., 0]
+                moved = (
+                    sparse.product(follow, value)
+                    if mdp.is_sparse
+                    else (follow @ value[..., None])[..., 0]
+                )
                 value = gain + mdp.discount * moved
     raise ArithmeticError(f"modified_policy_iteration: not finished after {iterations} iterations")
 
@@ -351,7 +355,7 @@ def _masked(gain: Tensor, mdp: TabularMDP) -> Tensor:
 def _ahead(mdp: TabularMDP, reward: Tensor, value: Tensor) -> Tensor:
     """Action values for rewards that need not be the process's own."""
     if mdp.is_sparse:
-        return reward + mdp.discount * (mdp.transition @ value).reshape(reward.shape)
+        return reward + mdp.discount * sparse.product(mdp.transition, value).reshape(reward.shape)
     rows = mdp.transition.flatten(-3, -2)
     ahead = (rows @ value[..., None])[..., 0].unflatten(-1, reward.shape[-2:])
     return torch.add(reward, ahead, alpha=mdp.discount)

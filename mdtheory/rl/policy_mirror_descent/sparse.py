@@ -46,7 +46,27 @@ def csr(row_starts: Tensor, columns: Tensor, entries: Tensor, shape: tuple[int, 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse ")
-        return torch.sparse_csr_tensor(row_starts, columns, entries, shape, check_invariants=False)
+        matrix = torch.sparse_csr_tensor(
+            row_starts, columns, entries, shape, check_invariants=False
+        )
+    if entries.requires_grad:
+        # PyTorch adds sparse gradients without the entries that are 0, and then misses them. So
+        # all uses of a matrix share these entries, and their gradients add up as dense ones.
+        matrix.entries = entries  # type: ignore[attr-defined]
+    return matrix
+
+
+def entries_of(matrix: Tensor) -> Tensor:
+    """Entries of a matrix in its own order; gradients flow through them.
+
+    Args:
+        matrix: CSR.
+
+    Returns:
+        Shape ``(n,)``.
+    """
+    shared: Tensor | None = getattr(matrix, "entries", None)
+    return matrix.values() if shared is None else shared
 
 
 def to_csr(matrix: Tensor) -> Tensor:
@@ -60,7 +80,11 @@ def to_csr(matrix: Tensor) -> Tensor:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse ")
-        return matrix.to_sparse_csr()
+        found = matrix.to_sparse_csr()
+    if not found.requires_grad:
+        return found
+    shape = (found.shape[0], found.shape[1])
+    return csr(found.crow_indices(), found.col_indices(), found.values(), shape)
 
 
 def transpose(matrix: Tensor) -> Tensor:
@@ -76,7 +100,7 @@ def transpose(matrix: Tensor) -> Tensor:
     order = torch.argsort(matrix.col_indices(), stable=True)
     counts = torch.bincount(matrix.col_indices(), minlength=columns)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return csr(starts, row_of(matrix)[order], matrix.values()[order], (columns, rows))
+    return csr(starts, row_of(matrix)[order], entries_of(matrix)[order], (columns, rows))
 
 
 def follow(transition: Tensor, policy: Tensor) -> Tensor:
@@ -100,7 +124,7 @@ def follow(transition: Tensor, policy: Tensor) -> Tensor:
     ends = per_row.cumsum(0)
     begin = torch.repeat_interleave((ends - per_row)[rows], lengths[rows])
     at = first + torch.arange(len(first), device=first.device) - begin
-    entries = transition.values()[at] * torch.repeat_interleave(weight[rows], lengths[rows])
+    entries = entries_of(transition)[at] * torch.repeat_interleave(weight[rows], lengths[rows])
     totals = torch.cat([ends.new_zeros(1), ends.view(states, actions)[:, -1]])
     return csr(totals, transition.col_indices()[at], entries, (states, states))
 
@@ -119,11 +143,11 @@ def keep_rows(matrix: Tensor, kept: Tensor) -> Tensor:
     starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     chosen = kept[row_of(matrix)]
     shape = (matrix.shape[0], matrix.shape[1])
-    return csr(starts, matrix.col_indices()[chosen], matrix.values()[chosen], shape)
+    return csr(starts, matrix.col_indices()[chosen], entries_of(matrix)[chosen], shape)
 
 
 def rows_of_sum_one(matrix: Tensor) -> Tensor:
-    """Rows divided by their sums; empty ones stay empty.
+    """Rows divided by their sums, in float64; empty ones stay empty.
 
     Args:
         matrix: CSR with entries at least 0.
@@ -131,11 +155,28 @@ def rows_of_sum_one(matrix: Tensor) -> Tensor:
     Returns:
         CSR of the same shape.
     """
-    values = matrix.values()
+    values = entries_of(matrix).to(torch.float64)
     sums = values.new_zeros(matrix.shape[0]).index_add(0, row_of(matrix), values)
     shape = (matrix.shape[0], matrix.shape[1])
     scaled = values / sums[row_of(matrix)]
     return csr(matrix.crow_indices(), matrix.col_indices(), scaled, shape)
+
+
+def product(matrix: Tensor, vector: Tensor) -> Tensor:
+    """A matrix times a vector, with a gradient for the entries, too.
+
+    Args:
+        matrix: CSR.
+        vector: shape ``(columns,)``.
+
+    Returns:
+        Shape ``(rows,)``.
+    """
+    if not matrix.requires_grad:
+        return matrix @ vector
+    # PyTorch's own product gives its gradient the pattern of the result.
+    terms = entries_of(matrix) * vector[matrix.col_indices()]
+    return terms.new_zeros(matrix.shape[0]).index_add(0, row_of(matrix), terms)
 
 
 def discounted_sum(
@@ -156,7 +197,7 @@ def discounted_sum(
         ArithmeticError: rounding does not let the residual become small.
     """
     if matrix.requires_grad or right.requires_grad:
-        arguments = matrix.values(), right, matrix.detach(), discount, transposed
+        arguments = entries_of(matrix), right, matrix.detach(), discount, transposed
         found: Tensor = _DiscountedSum.apply(*arguments)  # type: ignore[no-untyped-call]
         return found
     order = 1 if transposed else math.inf
