@@ -100,36 +100,25 @@ def gaussian_pair(dtype, size):
     return Gaussian(mean, old.log_std + size * torch.tensor([0.5, -1.0, 0.7], dtype=dtype)), old
 
 
-def by_series(new, old, order):
-    """Gauss-Hermite quadrature of the definition, in each coordinate; products of integrals."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
-    nodes, weights = torch.tensor(nodes), torch.tensor(weights) / math.sqrt(2 * math.pi)
-
-    def integral(law, powers):
-        total = torch.ones(law.mean.shape[:-1], dtype=float64)
-        for d in range(law.mean.shape[-1]):
-            laws = [Gaussian(one.mean[..., d, None], one.log_std[d, None]) for one, _ in powers]
-            z = law.mean[..., d, None] + law.log_std[d].exp() * nodes
-            own = Gaussian(law.mean[..., d, None], law.log_std[d, None]).log_prob(
-                z[..., None, :].mT
-            )
-            logs = sum(
-                power * one.log_prob(z[..., None, :].mT)
-                for one, (_, power) in zip(laws, powers, strict=True)
-            )
-            total = total * ((logs - own).exp() * weights).sum(-1)
-        return total
-
-    q = order
-    mine, its = integral(new, [(new, q)]), integral(old, [(old, q)])
-    cross = integral(new, [(new, 1.0), (old, q - 1)])
-    return mine / (q - 1) + its - q / (q - 1) * cross
+def by_integrals(new, old, order):
+    """The definition, one integral for each coordinate: those of independent ones multiply."""
+    z = torch.linspace(-15, 15, 20_001, dtype=float64)[:, None]
+    products = [1.0, 1.0, 1.0]
+    for d in range(new.mean.shape[-1]):
+        x, y = (
+            Gaussian(law.mean[:, None, d, None], law.log_std[d]).log_prob(z).exp()
+            for law in (new, old)
+        )
+        for k, terms in enumerate((x**order, y**order, x * y ** (order - 1))):
+            products[k] = products[k] * torch.trapezoid(terms, z[:, 0])
+    mine, its, cross = products
+    return (mine - order * cross) / (order - 1) + its
 
 
 @pytest.mark.parametrize("order", [1.2, 1.5, 2.0])
 def test_the_gaussian_divergence_is_its_integral(order):
     new, old = gaussian_pair(float64, 0.3)
-    close(new.divergence(old, order), by_series(new, old, order), tolerance=1e-7)
+    close(new.divergence(old, order), by_integrals(new, old, order), tolerance=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, float64])
@@ -145,7 +134,8 @@ def test_near_gaussians_keep_their_digits(dtype, order, size):
     close(found.double(), wide[0].divergence(wide[1], order), (), tolerance=2e-5)
     far = [Gaussian(law.mean, law.log_std) for law in gaussian_pair(float64, size)]
     ratio = far[0].divergence(far[1], order) / gaussian_quadratic(*far, order)
-    close(ratio, torch.ones_like(ratio), tolerance=20 * size + 1e-6)
+    # The model's own error is of the order of its step, 1e-3.
+    close(ratio, torch.ones_like(ratio), tolerance=20 * size + 2e-3)
 
 
 def gaussian_quadratic(new, old, order):
@@ -244,7 +234,7 @@ def test_weights_have_no_unit(name, unit):
         (
             torch.tensor([1.0, -1.0, 1.0]),
             ValueError,
-            "weight: expected finite weights >= 0, got -1",
+            "weight: expected finite weights >= 0",
         ),
         (torch.tensor([1.0, math.nan, 1.0]), ValueError, "weight: expected finite weights"),
         (torch.tensor([1.0, INF, 1.0]), ValueError, "weight: expected finite weights"),

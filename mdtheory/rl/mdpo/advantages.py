@@ -96,14 +96,14 @@ def temporal_sums(
     """
     after = torch.where(terminated, 0.0, values[1:])
     differences = rewards + discount * after - values[:-1]
-    decay = discount * trace * (~ended).to(rewards.dtype)
     if resets is not None:
         differences = differences.masked_fill(resets, 0.0)
-        decay = decay.masked_fill(resets, 0.0)
+        ended = ended | resets
     advantages = torch.empty_like(differences)
     following = torch.zeros_like(differences[0])
     for t in range(differences.shape[0] - 1, -1, -1):
-        following = torch.addcmul(differences[t], decay[t], following)
+        following = following.masked_fill(ended[t], 0.0)
+        following = torch.add(differences[t], following, alpha=discount * trace)
         advantages[t] = following
     return advantages
 
