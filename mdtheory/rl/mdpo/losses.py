@@ -60,7 +60,7 @@ def mdpo_loss(
         Tomar, Shani, Efroni and Ghavamzadeh (2022), equation 8 and algorithm 1.
     """
     samples = {"old_log_prob": old_log_prob, "advantage": advantage, "divergence": divergence}
-    _check(log_prob, weight, samples)
+    weight = _checked(log_prob, weight, samples)
     step = _positive("step_size", step_size, log_prob)
     return mdpo_loss_unchecked(log_prob, old_log_prob, advantage, divergence, step, weight)
 
@@ -91,7 +91,7 @@ def mdpo_loss_unchecked(
     )
     price = _over(divergence, step_size)
     ratio = (log_prob - old_log_prob).exp()
-    return mean_over_samples(price - ratio * advantage, weight)
+    return _mean(price - ratio * advantage, weight)
 
 
 def ppo_loss(
@@ -125,7 +125,7 @@ def ppo_loss(
     Source:
         Schulman, Wolski, Dhariwal, Radford and Klimov (2017), equation 7.
     """
-    _check(log_prob, weight, {"old_log_prob": old_log_prob, "advantage": advantage})
+    weight = _checked(log_prob, weight, {"old_log_prob": old_log_prob, "advantage": advantage})
     if require_number("clip_range", clip_range, 0.0, strict=True) >= 1:
         raise ValueError(f"clip_range: expected a number in (0, 1), got {clip_range!r}")
     return ppo_loss_unchecked(log_prob, old_log_prob, advantage, clip_range, weight)
@@ -159,7 +159,7 @@ def ppo_loss_unchecked(
     clipped = torch.where(gains, change > most, change < least)
     edge = torch.where(gains, 1.0 + clip_range, 1.0 - clip_range).to(change.dtype)
     ratio = torch.where(clipped, edge, torch.where(clipped, 0.0, change).exp())
-    return mean_over_samples(-ratio * advantage, weight)
+    return _mean(-ratio * advantage, weight)
 
 
 def off_policy_actor_loss(
@@ -200,7 +200,7 @@ def off_policy_actor_loss(
     Source:
         Tomar, Shani, Efroni and Ghavamzadeh (2022), section 4.2 and appendix on Tsallis entropy.
     """
-    _check(log_prob, weight, {"old_log_prob": old_log_prob, "value": value})
+    weight = _checked(log_prob, weight, {"old_log_prob": old_log_prob, "value": value})
     require_number("order", order, 0.0, strict=True)
     c = _nonnegative("divergence_weight", divergence_weight, log_prob)
     bonus = _nonnegative("entropy_weight", entropy_weight, log_prob)
@@ -236,7 +236,7 @@ def off_policy_actor_loss_unchecked(
         (old_log_prob,) = counted(weight, old_log_prob)
         pull = order * (entropy_weight - divergence_weight)
         terms = terms + _share(pull, old_log_prob, order)
-    return mean_over_samples(terms, weight)
+    return _mean(terms, weight)
 
 
 def mean_over_samples(terms: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -250,15 +250,15 @@ def mean_over_samples(terms: Tensor, weight: Tensor | None = None) -> Tensor:
     Returns:
         Means, shape ``(...)``; 0 where all weights are 0.
     """
+    return _mean(counted(weight, terms)[0], weight)
+
+
+def _mean(terms: Tensor, weight: Tensor | None) -> Tensor:
+    """The same, of terms that are finite where they have no weight."""
     if weight is None:
         return terms.mean(-1)
-    weight = weight.expand_as(terms)
-    # Weights in units of the largest: their sum neither overflows nor vanishes.
-    largest = weight.amax(-1, keepdim=True)
-    share = weight / torch.where(largest > 0, largest, 1.0)
-    total = share.sum(-1)
-    (terms,) = counted(weight, terms)
-    return (share * terms).sum(-1) / torch.where(total > 0, total, 1.0)
+    total = weight.expand_as(terms).sum(-1)
+    return (weight * terms).sum(-1) / torch.where(total > 0, total, 1.0)
 
 
 def counted(weight: Tensor | None, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -290,7 +290,8 @@ def _share(factor: float | Tensor, log_value: Tensor, order: float) -> Tensor:
     return factor * log_q_of_log(torch.where(nothing, 0.0, log_value), order)
 
 
-def _check(log_prob: Tensor, weight: Tensor | None, others: dict[str, Tensor]) -> None:
+def _checked(log_prob: Tensor, weight: Tensor | None, others: dict[str, Tensor]) -> Tensor | None:
+    """Weights in units of the largest, so that their sum neither overflows nor vanishes."""
     require_tensor("log_prob", log_prob)
     number = log_prob.shape[-1]
     for name, other in others.items():
@@ -302,10 +303,11 @@ def _check(log_prob: Tensor, weight: Tensor | None, others: dict[str, Tensor]) -
                 f"{tuple(log_prob.shape)} has, got {tuple(other.shape)}"
             )
         require_broadcastable(name, other, "log_prob", log_prob)
-    if weight is not None:
-        _check_weight(weight, log_prob, torch.broadcast_shapes(
-            log_prob.shape, *(other.shape for other in others.values())
-        ))  # fmt: skip
+    if weight is None:
+        return None
+    shapes = [log_prob.shape, *(other.shape for other in others.values())]
+    _check_weight(weight, log_prob, torch.broadcast_shapes(*shapes))
+    return weight / weight.amax(-1, keepdim=True)
 
 
 def _check_weight(weight: Tensor, log_prob: Tensor, shape: torch.Size) -> None:

@@ -374,8 +374,7 @@ class _Start(NamedTuple):
         found = self.evaluate(policy)
         # The advantage differs from the action value by a constant in each
         # state, which no map on the simplex sees, and keeps more digits.
-        gradient = -found.advantage
-        dual = dual_step(dual, gradient, step, self.magnet, self.temperature)
+        dual = dual_step(dual, found.gradient, step, self.magnet, self.temperature)
         dual = self.without_infeasible(dual)
         following = self.mirror_map._to_primal(dual)
         if self.mirror_map.carries_dual:

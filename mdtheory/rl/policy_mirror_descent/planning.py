@@ -11,7 +11,7 @@ from mdtheory.checks import require_count, require_extra, require_number, values
 from mdtheory.rl.policy_mirror_descent import exact, sparse
 from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp
 from mdtheory.rl.policy_mirror_descent.sparse import times_power
-from mdtheory.rl.policy_mirror_descent.values import is_delicate, plain_solution
+from mdtheory.rl.policy_mirror_descent.values import plain_solution
 
 # How often a linear programme is asked about what its last answer left.
 REFINEMENTS = 10
@@ -57,9 +57,9 @@ def policy_iteration(mdp: TabularMDP, iterations: int = 1000) -> Solution:
     reward = _masked(units.numbers.high, mdp).expand((*mdp.batch_shape, mdp.states, mdp.actions))
     actions = reward.argmax(-1)
     for done in range(1, iterations + 1):
-        better, choice = _improvements(double, units, reward, actions)
+        better, choice, scaled = _improvements(double, units, reward, actions)
         if _settled(~better, done):
-            value = _value_of(double, units, actions)
+            value = _value_of(double, units, actions, scaled)
             return Solution(_deterministic(actions, mdp), value.to(mdp.reward.dtype), done)
         actions = torch.where(better, choice, actions)
     raise ArithmeticError(f"policy_iteration: not finished after {iterations} iterations")
@@ -67,27 +67,31 @@ def policy_iteration(mdp: TabularMDP, iterations: int = 1000) -> Solution:
 
 def _improvements(
     mdp: TabularMDP, units: exact.Units, reward: Tensor, actions: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Where another action is certainly better, and which one; rewards in [0, 1]."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Where another action is certainly better, which one, and the plain value in scaled units."""
     horizon = 1 / (1 - mdp.discount)
-    if horizon * exact.FAR < 1 or not values_known(reward):
-        value = _plain_value(mdp, reward, actions)
-        ahead = _ahead(mdp, reward, value)
-        current = ahead.gather(-1, actions[..., None])
-        advantage = (ahead - current).scatter(-1, actions[..., None], -torch.inf)
-        best = advantage.max(-1)
-        slack = 64 * exact.EPS * (1 + value.abs()) * horizon
-        better = best.values > slack
-        unclear = (best.values >= -slack).any(-1) & ~better.any(-1)
-        if not values_known(reward) or not bool(unclear.any()):
-            return better, best.indices
-        if mdp.batch_shape:
-            # Only the processes in which rounding decides.
-            fine, choice = _fine_improvements(*_some(mdp, units, actions, unclear))
-            better, indices = better.clone(), best.indices.clone()
-            better[unclear], indices[unclear] = fine, choice
-            return better, indices
-    return _fine_improvements(mdp, units, actions)
+    if values_known(reward) and horizon * exact.FAR > 1:
+        return *_fine_improvements(mdp, units, actions), None
+    value = _plain_value(mdp, reward.detach(), actions)
+    ahead = _ahead(mdp, reward, value)
+    best = ahead.max(-1)
+    current = ahead.gather(-1, actions[..., None])[..., 0]
+    slack = 64 * exact.EPS * (1 + value.abs()) * horizon
+    better = best.values > current + slack
+    if not values_known(reward) or bool(better.any()):
+        return better, best.indices, value
+    # Nothing is certainly better; is everything else certainly worse?
+    others = ahead.scatter(-1, actions[..., None], -torch.inf).amax(-1)
+    unclear = (others >= current - slack).any(-1)
+    if not bool(unclear.any()):
+        return better, best.indices, value
+    if not mdp.batch_shape:
+        return *_fine_improvements(mdp, units, actions), value
+    # Only the processes in which rounding decides.
+    better[unclear], best.indices[unclear] = _fine_improvements(
+        *_some(mdp, units, actions, unclear)
+    )
+    return better, best.indices, value
 
 
 def _fine_improvements(
@@ -379,14 +383,18 @@ def _plain_value(mdp: TabularMDP, reward: Tensor, actions: Tensor) -> Tensor:
     return plain_solution(_follow_actions(mdp, actions), gain, mdp.discount)
 
 
-def _value_of(mdp: TabularMDP, units: exact.Units, actions: Tensor) -> Tensor:
+def _value_of(
+    mdp: TabularMDP, units: exact.Units, actions: Tensor, scaled: Tensor | None
+) -> Tensor:
     """The value of a deterministic policy, in the units of the rewards; differentiable."""
+    if scaled is not None:
+        value = units.restore(exact.pair(scaled.detach()), mdp.discount)
+    else:
+        value = units.restore(_certificate(mdp, units, actions)[0], mdp.discount)
+    if not (mdp._paid.requires_grad or mdp.transition.requires_grad):
+        return value
     plain = _plain_value(mdp, mdp._paid, actions)
-    if not is_delicate(mdp) or not values_known(plain):
-        return plain
-    v, _, _ = _certificate(mdp, units, actions)
-    value = units.restore(v, mdp.discount)
-    return plain + (value - plain).detach() if plain.requires_grad else value
+    return plain + (value - plain).detach()
 
 
 def _some(

@@ -181,14 +181,14 @@ def greedy(
 
 
 class Evaluation(NamedTuple):
-    """A policy's ``value`` and ``action_value``, and its ``advantage``, which has more digits.
+    r"""A policy's ``value`` and ``action_value``, and the ``gradient`` of a step, :math:`V - Q`.
 
-    The advantage is 0 where an action is not feasible.
+    The gradient has more digits than the difference, and is 0 where an action is not feasible.
     """
 
     value: Tensor
     action_value: Tensor
-    advantage: Tensor
+    gradient: Tensor
 
 
 def evaluate_unchecked(
@@ -203,7 +203,7 @@ def evaluate_unchecked(
         mirror_map: as in :func:`evaluate`.
 
     Returns:
-        Value, action value and advantage.
+        Value, action value and gradient.
     """
     price = penalty(mdp, policy, temperature, mirror_map) if temperature else None
     if is_delicate(mdp) and values_known(policy) and (price is None or is_finite(price)):
@@ -218,7 +218,7 @@ def _plain_evaluation(mdp: TabularMDP, policy: Tensor, price: Tensor | None) -> 
         reward = reward - price
     value = plain_solution(mdp._follow(policy), reward, mdp.discount)
     ahead = mdp._look_ahead(value)
-    return Evaluation(value, ahead, _paid_only(mdp, ahead - value[..., None]))
+    return Evaluation(value, ahead, _paid_only(mdp, value[..., None] - ahead))
 
 
 def _delicate_evaluation(mdp: TabularMDP, policy: Tensor, price: Tensor | None) -> Evaluation:
@@ -233,13 +233,13 @@ def _delicate_evaluation(mdp: TabularMDP, policy: Tensor, price: Tensor | None) 
     exact.require_accuracy("evaluate", error, units.size(v, mdp.discount))
     value = units.restore(v, mdp.discount)
     gain = exact.action_residual(mdp.transition.detach(), units.numbers, v, mdp.discount)
-    advantage = _paid_only(mdp, units.enlarge(gain.high))
+    gradient = -_paid_only(mdp, units.enlarge(gain.high))
     if policy.requires_grad or mdp._paid.requires_grad or mdp.transition.requires_grad:
         # The same numbers, with the history of the plain solution.
         plain = _plain_evaluation(mdp, policy, price)
         value = plain.value + (value - plain.value).detach()
-        advantage = plain.advantage + (advantage - plain.advantage).detach()
-    return Evaluation(value, mdp._look_ahead(value), advantage)
+        gradient = plain.gradient + (gradient - plain.gradient).detach()
+    return Evaluation(value, mdp._look_ahead(value), gradient)
 
 
 def penalty(mdp: TabularMDP, policy: Tensor, temperature: float, mirror_map: MirrorMap) -> Tensor:
