@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from mdtheory.agents import film
+from mdtheory.agents.advantages import standardize
+from mdtheory.agents.networks import clip_gradients
+from mdtheory.agents.policies import Policy
+from mdtheory.agents.replay import Replay, Transitions
 from mdtheory.convex import mirror_maps as mm
+from mdtheory.environments import CartPole, Environment, TimeStep, World
 from mdtheory.rl.mdpo import (
     Categorical,
     Gaussian,
@@ -22,12 +28,6 @@ from mdtheory.rl.mdpo import (
     train_on_policy,
     tsallis_divergence,
 )
-from mdtheory.rl.mdpo.advantages import standardize
-from mdtheory.rl.mdpo.environments import CartPole, Environment, Moment, World
-from mdtheory.rl.mdpo.networks import clip_gradients
-from mdtheory.rl.mdpo.pictures import film
-from mdtheory.rl.mdpo.policies import Policy
-from mdtheory.rl.mdpo.replay import Replay, Transitions
 from tests.refused import close
 
 float64 = torch.float64
@@ -302,7 +302,7 @@ def test_what_follows_a_termination_plays_no_part():
     rewards, values = torch.ones(3, 1), torch.tensor([[1.0], [1.0], [math.nan], [1.0]])
     ended = torch.tensor([[False], [True], [False]])
     none = torch.zeros(3, 1, dtype=torch.bool)
-    found, _ = generalized_advantages(rewards, values, ended, none, discount=0.9, trace=0.5)
+    found, _ = generalized_advantages(rewards, values, ended, none, discount=0.9, gae_lambda=0.5)
     assert found[1].item() == 0.0
     assert math.isnan(found[2].item())
 
@@ -335,7 +335,7 @@ class ReusingWorld(World):
         if self.memory is None:
             none = torch.zeros(observation.shape[:-1], dtype=torch.bool)
             reward = torch.zeros(observation.shape[:-1])
-            self.memory = Moment(observation.clone(), reward, none, none.clone())
+            self.memory = TimeStep(observation.clone(), reward, none, none.clone())
         self.memory.observation.copy_(observation)
         return self.memory.observation
 

@@ -163,7 +163,7 @@ def modified_policy_iteration(
     goal = goal[..., None]
     paid = units.numbers.high.expand((*mdp.batch_shape, mdp.states, mdp.actions))
     reward = _masked(paid, mdp)
-    value = torch.zeros_like(reward[..., 0])
+    value = reward.amax(-1)
     for done in range(1, require_count("iterations", iterations) + 1):
         ahead = _ahead(double, reward, value)
         following = ahead.amax(-1)

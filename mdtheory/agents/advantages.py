@@ -1,4 +1,7 @@
-"""Advantages from sampled trajectories: exponentially weighted sums of temporal differences."""
+"""Advantages from sampled trajectories: exponentially weighted sums of temporal differences.
+
+The chapter 'Mirror descent policy optimisation' explains it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def generalized_advantages(
     truncated: Tensor,
     *,
     discount: float,
-    trace: float,
+    gae_lambda: float,
     resets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Generalised advantage estimates, with termination and truncation told apart.
@@ -34,7 +37,7 @@ def generalized_advantages(
         terminated: whether the step reached a terminal state, bool, ``(T, ...)``.
         truncated: whether a time limit cut the episode after the step, bool, ``(T, ...)``.
         discount: :math:`\gamma` in [0, 1].
-        trace: :math:`\lambda` in [0, 1].
+        gae_lambda: :math:`\lambda` in [0, 1].
         resets: steps that only reset the environment (their action was ignored), bool,
             ``(T, ...)``; none by default.
 
@@ -44,7 +47,7 @@ def generalized_advantages(
 
     Raises:
         TypeError: an argument is no tensor of the right kind.
-        ValueError: a wrong shape, or a discount or trace outside [0, 1].
+        ValueError: a wrong shape, or a discount or gae_lambda outside [0, 1].
 
     Source:
         Schulman, Moritz, Levine, Jordan and Abbeel (2016); Pardo, Tavakoli, Levdik and Kormushev
@@ -59,11 +62,11 @@ def generalized_advantages(
         if not isinstance(mark, Tensor) or mark.dtype != torch.bool:
             raise TypeError(f"{name}: expected a bool tensor, got {_kind(mark)}")
         require_shape(name, mark, tuple(rewards.shape))
-    for name, number in {"discount": discount, "trace": trace}.items():
+    for name, number in {"discount": discount, "gae_lambda": gae_lambda}.items():
         if require_number(name, number, 0.0) > 1:
             raise ValueError(f"{name}: expected a number in [0, 1], got {number!r}")
     advantages = temporal_sums(
-        rewards, values, terminated, terminated | truncated, discount, trace, resets
+        rewards, values, terminated, terminated | truncated, discount, gae_lambda, resets
     )
     targets = advantages + values[:-1]
     if resets is not None:
@@ -77,7 +80,7 @@ def temporal_sums(
     terminated: Tensor,
     ended: Tensor,
     discount: float,
-    trace: float,
+    gae_lambda: float,
     resets: Tensor | None,
 ) -> Tensor:
     """The recursion of :func:`generalized_advantages`, unchecked.
@@ -88,7 +91,7 @@ def temporal_sums(
         terminated: as there.
         ended: terminated or truncated, ``(T, ...)``.
         discount: as there.
-        trace: as there.
+        gae_lambda: as there.
         resets: as there.
 
     Returns:
@@ -103,7 +106,7 @@ def temporal_sums(
     following = torch.zeros_like(differences[0])
     for t in range(differences.shape[0] - 1, -1, -1):
         following = following.masked_fill(ended[t], 0.0)
-        following = torch.add(differences[t], following, alpha=discount * trace)
+        following = torch.add(differences[t], following, alpha=discount * gae_lambda)
         advantages[t] = following
     return advantages
 
