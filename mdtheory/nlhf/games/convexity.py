@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_values
+from mdtheory.checks import (
+    require_broadcastable,
+    require_number,
+    require_same_kind,
+    require_values,
+)
 from mdtheory.nlhf.games.matrix import MatrixGame
 from mdtheory.nlhf.games.measures import Game, require_game
 from mdtheory.nlhf.games.tree import ExtensiveGame
@@ -84,11 +89,13 @@ def guaranteed_step(
     """
     constant = smoothness(game)
     if isinstance(temperature, Tensor):
+        require_same_kind("temperature", temperature, "the payoff", game.payoff)
+        require_broadcastable("temperature", temperature, "the batch of the game", constant)
         require_values("temperature", temperature, temperature >= 0, "temperatures >= 0")
     else:
         require_number("temperature", temperature, 0.0)
     if extragradient:
-        shape = temperature.shape if isinstance(temperature, Tensor) else ()
-        return (1 / constant).expand(torch.broadcast_shapes(constant.shape, shape))
-    step = temperature / constant**2
+        return 1 / constant + torch.zeros_like(constant * temperature)
+    # Not divided by the square, which overflows and vanishes long before the step does.
+    step = temperature / constant / constant
     return torch.where(constant > 0, step, torch.inf)

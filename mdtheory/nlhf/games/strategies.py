@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from mdtheory.checks import require_same_kind, require_tensor
@@ -32,6 +33,20 @@ def require_pair(name: str, value: object, like: Tensor) -> Strategies:
         require_tensor(f"{name}[{player}]", mine)
         require_same_kind(f"{name}[{player}]", mine, "the payoff", like)
     return value[0], value[1]
+
+
+def units(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Where payoffs lie: the centre of their range and half of it.
+
+    Args:
+        low: the least payoffs, of any shape.
+        high: the largest, likewise.
+
+    Returns:
+        Centre and half the range, of that shape; the half is 1 where there is no range.
+    """
+    half = high / 2 - low / 2  # no sum of payoffs of 1e308 is formed
+    return low + half, torch.where(half > 0, half, 1.0)
 
 
 def _kind(value: object) -> str:

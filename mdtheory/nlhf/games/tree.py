@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from mdtheory.checks import (
     require_values,
 )
 from mdtheory.convex.mirror_maps import require_log_probabilities
-from mdtheory.nlhf.games.strategies import Strategies, require_pair
+from mdtheory.nlhf.games.strategies import Strategies, require_pair, units
 from mdtheory.nlhf.games.walk import Describe, walk
 
 
@@ -58,10 +59,10 @@ class ExtensiveGame:
         moves: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None,
     ) -> None:
         _check_arrays(parents, legal, terminals, payoff, chance)
-        self.payoff = payoff
+        self.payoff = payoff.clone()
         self.actions = legal[0].shape[1]
         self.rows = (len(parents[0]), len(parents[1]))
-        self.legal = (legal[0].to(payoff.device), legal[1].to(payoff.device))
+        self.legal = (legal[0].to(payoff.device).clone(), legal[1].to(payoff.device).clone())
         self.information = information or (range(self.rows[0]), range(self.rows[1]))
         self.moves = moves
         self._arrange(parents)
@@ -145,6 +146,32 @@ class ExtensiveGame:
             f"{len(self._entries) // 2} pairs of sequences with a payoff)"
         )
 
+    def double(self) -> ExtensiveGame:
+        """The game with its payoffs in double precision."""
+        return self._with(self.payoff.double(), self._entries.double(), self._often.double())
+
+    def normalized(self) -> tuple[ExtensiveGame, Tensor, Tensor]:
+        """The game in units of its own: payoffs from -1 to 1, or 0 where all are equal.
+
+        Returns:
+            A game with the same equilibria, and the centre and half the range of the payoffs:
+            ``payoff = centre + half * normalized``. Where all payoffs are equal the half is 1.
+        """
+        centre, half = units(self.payoff.amin(), self.payoff.amax())
+        # What the second player pays where the first receives the centre, at every end.
+        shift = centre * self._often * self._signs()
+        entries = (self._entries - shift) / half
+        return self._with((self.payoff - centre) / half, entries, self._often), centre, half
+
+    def _signs(self) -> Tensor:
+        half = torch.ones_like(self._often[: len(self._often) // 2])
+        return torch.cat([-half, half])
+
+    def _with(self, payoff: Tensor, entries: Tensor, often: Tensor) -> ExtensiveGame:
+        other = copy.copy(self)
+        other.payoff, other._entries, other._often = payoff, entries, often
+        return other
+
     def uniform(self) -> Strategies:
         """The strategies that choose evenly among the legal actions."""
         first, second = (mine.to(self.payoff.dtype).log() for mine in self.legal)
@@ -206,6 +233,10 @@ class ExtensiveGame:
         rows = joint[..., 2:].unflatten(-1, (-1, self.actions))
         both = rows.index_select(-2, self.position)
         return both[..., : self.rows[0], :], both[..., self.rows[0] :, :]
+
+    def legal_logs(self) -> Tensor:
+        """Joined logarithms ``(size,)``: 0 where an action is legal and ``-inf`` elsewhere."""
+        return torch.where(self._allowed, self.payoff.new_zeros(()), -torch.inf)
 
     def reach(self, logs: Tensor) -> Tensor:
         r"""From behaviour to sequences: :math:`x_{ja} = x_{p(j)}\, b_j(a)`, level by level.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number, require_values
-from mdtheory.convex.mirror_maps import dual_step
+from mdtheory.convex.mirror_maps import dual_step, mixture
 from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, require_step
 
 Step = float | Tensor
@@ -48,11 +49,9 @@ def nash_md(
     Source:
         Munos et al. (2024), section 6.
     """
-    game, dual, steps = _prepare(preference, reference, temperature, iterations, step_size)
-    for weight, step in steps:
-        # Duals are carried: a constant that is left in them changes no probability.
-        dual = _step(game, torch.lerp(dual, game.reference, weight), step)
-    return dual.log_softmax(-1)
+    run = _duals(*_prepare(preference, reference, temperature, iterations, step_size))
+    *_, last = deque(run, maxlen=1)
+    return last.log_softmax(-1)
 
 
 def nash_md_iterates(
@@ -78,16 +77,8 @@ def nash_md_iterates(
         TypeError: as :func:`nash_md`.
         ValueError: likewise.
     """
-    game, start, steps = _prepare(preference, reference, temperature, iterations, step_size)
-
-    def run() -> Iterator[Tensor]:
-        policy = start
-        yield policy
-        for weight, step in steps:
-            policy = _step(game, torch.lerp(policy, game.reference, weight), step).log_softmax(-1)
-            yield policy
-
-    return run()
+    run = _duals(*_prepare(preference, reference, temperature, iterations, step_size))
+    return (dual.log_softmax(-1) for dual in run)
 
 
 def self_play_iterates(
@@ -119,18 +110,10 @@ def self_play_iterates(
     Source:
         Munos et al. (2024), equation (8).
     """
-    game, start, steps = _prepare(preference, reference, temperature, iterations, step_size)
-
-    def run() -> Iterator[Tensor]:
-        policy = start
-        yield policy
-        for weight, step in steps:
-            gradient = -game.preferred(policy)
-            centre = torch.lerp(policy, game.reference, weight)
-            policy = dual_step(centre, gradient, step).log_softmax(-1)
-            yield policy
-
-    return run()
+    run = _duals(
+        *_prepare(preference, reference, temperature, iterations, step_size), against_itself=True
+    )
+    return (dual.log_softmax(-1) for dual in run)
 
 
 def nash_md_rate(temperature: Step, iterations: int) -> Tensor:
@@ -181,10 +164,20 @@ def shifted_temperature(temperature: Step, step_size: Step) -> Step:
     return temperature / (1 - weight)
 
 
-def _step(game: PreferenceGame, mixed: Tensor, step: Step) -> Tensor:
-    """From a mixture (its dual) against it."""
-    won = (game.preference @ mixed.softmax(-1)[..., None])[..., 0]
-    return dual_step(mixed, -won, step)
+def _duals(
+    game: PreferenceGame,
+    dual: Tensor,
+    steps: Iterator[tuple[Step, Step]],
+    *,
+    against_itself: bool = False,
+) -> Iterator[Tensor]:
+    """Every policy up to a constant that changes no probability, the first one included."""
+    yield dual
+    for weight, step in steps:
+        mixed = mixture(dual, game.reference, weight)
+        opponent = dual.log_softmax(-1) if against_itself else mixed
+        dual = dual_step(mixed, -game.preferred(opponent), step)
+        yield dual
 
 
 def _prepare(

@@ -56,8 +56,8 @@ class PreferenceGame:
                 "preference, reference, temperature: expected batch shapes that broadcast, got "
                 f"{tuple(preference.shape[:-2])}, {tuple(reference.shape[:-1])}, {came}"
             ) from None
-        self.preference = preference
-        self.reference = reference
+        self.preference = preference.clone()
+        self.reference = reference.clone()
         self.batch_shape = batch
         self.actions = preference.shape[-1]
         # With the trailing axis of a policy, so that it meets one.
@@ -65,8 +65,8 @@ class PreferenceGame:
         self.temperature = weight
 
     def policy(self) -> Tensor:
-        """The reference as a policy of every game, shape ``(..., n)``."""
-        return self.reference.expand(*self.batch_shape, self.actions)
+        """The reference as a policy of every game, shape ``(..., n)``, in its own memory."""
+        return self.reference.expand(*self.batch_shape, self.actions).clone()
 
     def check(self, name: str, policy: Tensor) -> Tensor:
         """Refuse what is no policy of this game.
@@ -132,7 +132,12 @@ class PreferenceGame:
             require_values("temperature", self._weight, self._weight > 0, "temperatures > 0")
         elif self._weight == 0:
             raise ValueError("temperature: expected a number > 0, got 0")
-        return (self.reference + self.preferred(opponent) / self._weight).log_softmax(-1)
+        return self._response(self._weight, opponent)
+
+    def _response(self, weight: float | Tensor, opponent: Tensor) -> Tensor:
+        # An endless step forgets where it starts.
+        won = self.preferred(opponent)
+        return entropy_step(opponent, -won, math.inf, self.reference, weight)
 
     def step(self, policy: Tensor, opponent: Tensor, step_size: float | Tensor) -> Tensor:
         r"""One mirror step against an opponent, with the reference as its magnet.
@@ -314,8 +319,8 @@ def _exploitability(game: PreferenceGame, policy: Tensor) -> Tensor:
             return game.preferred(policy).amax(-1) - 0.5
         return tau * kl(policy, game.best_response(policy))
     plain = game.preferred(policy).amax(-1) - 0.5
-    response = game.reference + game.preferred(policy) / torch.where(tau > 0, tau, 1.0)[..., None]
-    return torch.where(tau > 0, tau * kl(policy, response.log_softmax(-1)), plain)
+    response = game._response(torch.where(tau > 0, tau, 1.0)[..., None], policy)
+    return torch.where(tau > 0, tau * kl(policy, response), plain)
 
 
 def require_positive(
@@ -345,9 +350,15 @@ def require_positive(
 
 
 def _temperature(value: float | Tensor, preference: Tensor) -> float | Tensor:
+    kind = torch.finfo(preference.dtype)
+    words = f"0 or a number from {kind.tiny} to {kind.max}, whose inverse {preference.dtype} holds"
     if not isinstance(value, Tensor):
-        return require_number("temperature", value, 0.0)
+        number = require_number("temperature", value, 0.0)
+        if number and not kind.tiny <= number <= kind.max:
+            raise ValueError(f"temperature: expected {words}, got {value!r}")
+        return number
     if value.dtype != preference.dtype:
         raise TypeError(f"temperature: expected {preference.dtype}, got {value.dtype}")
-    require_values("temperature", value, (value >= 0) & value.isfinite(), "temperatures >= 0")
-    return value
+    valid = (value == 0) | ((value >= kind.tiny) & value.isfinite())
+    require_values("temperature", value, valid, words)
+    return value.clone()
