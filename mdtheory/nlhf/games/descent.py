@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mdtheory.checks import (
-    require_broadcastable,
     require_count,
     require_number,
+    require_scale,
     require_values,
     values_known,
 )
@@ -255,28 +254,14 @@ def _schedule(
     name: str, value: Setting, logs: Tensor, *, strict: bool
 ) -> Callable[[int], float | Tensor]:
     """The setting of each iteration, ready to meet a vector of the game."""
-    if isinstance(value, Tensor):
-        if value.dtype != logs.dtype:
-            raise TypeError(f"{name}: expected {logs.dtype}, got {value.dtype}")
-        valid = (value > 0) if strict else (value >= 0) & value.isfinite()
-        words = "steps > 0" if strict else "finite temperatures >= 0"
-        require_values(name, value, valid, words)
-        require_broadcastable(name, value, "the batch of the game", logs[..., 0])
-        ready = value[..., None]
-        return lambda iteration: ready
     if callable(value):
         function = value
         return lambda iteration: require_number(
             f"{name}({iteration})", function(iteration), 0.0, strict=strict
         )
-    number = math.inf if strict and _endless(value) else require_number(
-        name, value, 0.0, strict=strict
-    )  # fmt: skip
-    return lambda iteration: number
-
-
-def _endless(value: object) -> bool:
-    return isinstance(value, Real) and value == math.inf
+    batch = logs.shape[:-1]
+    ready = require_scale(name, value, logs, batch, strict=strict, infinite=strict, trailing=1)
+    return lambda iteration: ready
 
 
 def _refuse_endless(step_size: Setting, temperature: Setting, logs: Tensor) -> None:

@@ -50,7 +50,8 @@ class MatrixGame:
         """
         low, high = self.payoff.amin((-2, -1)), self.payoff.amax((-2, -1))
         centre, half = units(low, high)
-        return MatrixGame((self.payoff - centre[..., None, None]) / half[..., None, None]), centre, half
+        shifted = self.payoff - centre[..., None, None]
+        return MatrixGame(shifted / half[..., None, None]), centre, half
 
     def uniform(self) -> Strategies:
         """The strategies that choose evenly, for every game of the batch."""

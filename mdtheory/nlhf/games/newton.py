@@ -67,10 +67,9 @@ class _Newton:
 
     def __init__(self, costs: Tensor, sizes: tuple[int, ...], magnet: Tensor) -> None:
         self.costs, self.sizes, self.magnet = costs, sizes, magnet
-        owners = torch.arange(len(sizes), device=costs.device)
-        counts = torch.tensor(sizes, device=costs.device)
-        mine = owners.repeat_interleave(counts, output_size=sum(sizes))
-        self.owner = (mine[:, None] == owners).to(costs.dtype)
+        self.owner = costs.new_zeros(sum(sizes), len(sizes))
+        for law, part in enumerate(self.owner.split(sizes)):
+            part[:, law] = 1
 
     def residual(self, logs: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """The equation's left side, known up to a constant of each law, and its largest span."""

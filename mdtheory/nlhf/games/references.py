@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_extra, require_number, require_values
+from mdtheory.checks import require_extra, require_number, require_scale, require_values
 from mdtheory.nlhf.games.matrix import MatrixGame
 from mdtheory.nlhf.games.measures import Game, require_game
 from mdtheory.nlhf.games.newton import regularized_equilibrium
@@ -177,7 +177,7 @@ def quantal_response(
     pull = game.check("magnet", magnet if magnet is not None else game.uniform())
     require_values("magnet", pull, pull.isfinite(), "probabilities above 0")
     require_number("tolerance", tolerance, 0.0, strict=True)
-    tau = _temperature(temperature, game)
+    tau = require_scale("temperature", temperature, game.payoff, game.batch_shape, strict=True)
     own, _, unit = game.normalized()
     m, count = game.rows, game.rows + game.columns
     costs = own.payoff.new_zeros(*game.batch_shape, count, count)
@@ -188,20 +188,3 @@ def quantal_response(
     logs = regularized_equilibrium(costs, (m, game.columns), pull, low, tolerance)
     first, second = game.split(logs)
     return first.clone(), second.clone()
-
-
-def _temperature(value: float | Tensor, game: MatrixGame) -> Tensor:
-    if not isinstance(value, Tensor):
-        number = require_number("temperature", value, 0.0, strict=True)
-        value = game.payoff.new_full((), number)
-    elif value.dtype != game.payoff.dtype:
-        raise TypeError(f"temperature: expected {game.payoff.dtype}, got {value.dtype}")
-    require_values("temperature", value, (value > 0) & value.isfinite(), "temperatures > 0")
-    try:
-        torch.broadcast_shapes(value.shape, game.batch_shape)
-    except RuntimeError:
-        raise ValueError(
-            f"temperature: expected the batch shape {tuple(game.batch_shape)}, got "
-            f"{tuple(value.shape)}"
-        ) from None
-    return value

@@ -38,6 +38,7 @@ class Chance(_Outcomes):
     __slots__ = ()
 
     def __new__(cls, outcomes: Sequence[tuple[float, object]]) -> Chance:
+        """The move, if its probabilities are a law."""
         total = math.fsum(
             require_number("chances", probability, 0.0) for probability, _ in outcomes
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -59,7 +57,7 @@ def proximal_gradient(
             f"preference: expected {space.count} sequences, got shape {tuple(matrix.shape)}"
         )
     tau = require_number("temperature", temperature, 0.0)
-    near = 1 / _step(step_size)
+    near = 1 / require_number("step_size", step_size, 0.0, strict=True, infinite=True)
     policy, opponent = space.log_probs(logits), space.log_probs(opponent_logits)
     reference, target = space.log_probs(reference_logits), space.log_probs(target_logits)
     cost = tau * (policy - reference) + near * (policy - target)
@@ -118,7 +116,7 @@ def proximal_ascent(
         ValueError: a wrong shape, or a number out of range.
     """
     rate = require_number("learning_rate", learning_rate, 0.0, strict=True)
-    logits = target_logits
+    logits = space.check("target_logits", target_logits).clone()
     for _ in range(require_count("steps", steps, 0)):
         logits = logits + rate * proximal_gradient(
             space, preference, logits, opponent_logits, target_logits, reference_logits,
@@ -186,7 +184,7 @@ def practical_mirror_prox(
         )  # fmt: skip
         online = online + rate * direction
         target = target + share * (online - target)
-    return online, target
+    return online.clone(), target.clone()
 
 
 def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
@@ -198,9 +196,3 @@ def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
     ]
     counts = torch.cat(levels, -2)
     return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)
-
-
-def _step(value: float) -> float:
-    if value == math.inf:
-        return value
-    return require_number("step_size", value, 0.0, strict=True)

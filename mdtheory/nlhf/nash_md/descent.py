@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number, require_values
+from mdtheory.checks import require_count, require_scale, require_values
 from mdtheory.convex.mirror_maps import dual_step, mixture
 from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, require_step
 
@@ -133,13 +133,10 @@ def nash_md_rate(temperature: Step, iterations: int) -> Tensor:
         ValueError: a temperature of 0, or no iteration.
     """
     count = require_count("iterations", iterations, 1)
-    if isinstance(temperature, Tensor):
-        require_values("temperature", temperature, temperature > 0, "temperatures > 0")
-    else:
-        require_number("temperature", temperature, 0.0, strict=True)
-        temperature = torch.tensor(float(temperature), dtype=torch.float64)
-    times = torch.arange(1, count + 1, dtype=temperature.dtype, device=temperature.device)
-    return 8 / (temperature**2 * (times.reshape(-1, *[1] * temperature.ndim) + 1))
+    like = temperature if isinstance(temperature, Tensor) else torch.ones((), dtype=torch.float64)
+    tau = torch.as_tensor(require_scale("temperature", temperature, like, strict=True)).to(like)
+    times = torch.arange(1, count + 1, dtype=tau.dtype, device=tau.device)
+    return 8 / tau / tau / (times.reshape(-1, *[1] * tau.ndim) + 1)
 
 
 def shifted_temperature(temperature: Step, step_size: Step) -> Step:
@@ -153,15 +150,19 @@ def shifted_temperature(temperature: Step, step_size: Step) -> Step:
         That temperature, see ``thm-equivalence``.
 
     Raises:
-        ValueError: :math:`\eta\tau` is negative or not below 1.
+        TypeError: not numbers or tensors of one dtype.
+        ValueError: a number below 0, or :math:`\eta\tau` is not below 1.
     """
-    weight = step_size * temperature
+    kinds = [each for each in (temperature, step_size) if isinstance(each, Tensor)]
+    like = kinds[0] if kinds else torch.ones((), dtype=torch.float64)
+    tau = require_scale("temperature", temperature, like)
+    step = require_scale("step_size", step_size, like, like.shape)
+    weight = step * tau
     if isinstance(weight, Tensor):
-        valid = (weight >= 0) & (weight < 1)
-        require_values("step_size", weight, valid, "steps with 0 <= step * temperature < 1")
-    elif not 0 <= weight < 1:
-        raise ValueError(f"step_size: expected 0 <= step * temperature < 1, got {weight!r}")
-    return temperature / (1 - weight)
+        require_values("step_size", weight, weight < 1, "steps with step * temperature < 1")
+    elif not weight < 1:
+        raise ValueError(f"step_size: expected step * temperature < 1, got {weight!r}")
+    return tau / (1 - weight)
 
 
 def _duals(

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mdtheory.checks import (
+    require_broadcast,
     require_count,
     require_finite,
     require_number,
+    require_same_kind,
     require_shape,
     require_tensor,
     require_values,
@@ -87,11 +89,13 @@ def dice_preference(
         Shape ``(n, n)`` for ``n`` dice, float64.
 
     Raises:
-        ValueError: no dice, or a die without faces.
+        ValueError: no dice, a die without faces, or a number that is not finite.
     """
     if not len(dice) or not all(len(die) for die in dice):
         raise ValueError("dice: expected at least one die, each with at least one face")
     faces = [torch.tensor(die, dtype=torch.float64) for die in dice]
+    for numbers in faces:
+        require_finite("dice", numbers)
     table = torch.stack([
         torch.stack([((mine[:, None] - its).sign() + 1).mean() / 2 for its in faces])
         for mine in faces
@@ -133,8 +137,10 @@ def bradley_terry(
     Args:
         preference: :math:`P`, shape ``(..., n, n)``.
         weights: how often a pair is drawn, nonnegative, shape ``(..., n, n)``; only the sum of
-            ``w[y, z]`` and ``w[z, y]`` counts. All pairs alike by default.
-        tolerance: largest entry of the gradient that is allowed, per unit of weight of a row.
+            ``w[y, z]`` and ``w[z, y]`` counts. All pairs alike by default. Where the sum is 0 the
+            preference is not looked at, whatever it is.
+        tolerance: largest entry of the gradient that is allowed, per unit of weight of a row;
+            never asked below what the dtype can hold.
 
     Returns:
         Rewards of mean 0, shape ``(..., n)``.
@@ -143,20 +149,20 @@ def bradley_terry(
         TypeError: an argument of the wrong kind.
         ValueError: a wrong shape or range, or no maximum exists: pairs that are drawn do not
             connect all actions, or some actions always win against the others.
+        ArithmeticError: the tolerance was not met.
 
     Source:
         Bradley and Terry (1952); Zermelo (1929) for when a maximum exists.
     """
-    require_preference("preference", preference)
     require_number("tolerance", tolerance, 0.0, strict=True)
-    if weights is None:
-        weights = torch.ones_like(preference)
-    require_tensor("weights", weights, 2)
-    require_values("weights", weights, (weights >= 0) & weights.isfinite(), "finite weights >= 0")
-    require_shape("weights", weights[..., :, :], (*weights.shape[:-2], *preference.shape[-2:]))
-    won = _off_diagonal((weights + weights.mT) / 2) * preference
+    pairs = _pairs(require_tensor("preference", preference, 2), weights)
+    # What is never drawn says nothing, not even that it is unknown.
+    known = (pairs > 0) | torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    preference = require_preference("preference", torch.where(known, preference, 0.5))
+    won = pairs * preference
     drawn = won + won.mT
     _require_connected(won)
+    tolerance = max(tolerance, 16 * torch.finfo(won.dtype).eps)
     reward = torch.zeros_like(won[..., 0])
     scale = drawn.sum(-1).amax(-1)
     loss = _loss(reward, won)
@@ -181,8 +187,9 @@ def bradley_terry(
             size = torch.where(worse, size / 2, size)
         reward = reward + size[..., None] * change
         loss = _loss(reward, won)
-    raise ValueError(
-        f"tolerance: expected one that {NEWTON_STEPS} Newton steps meet, got {tolerance!r}"
+    left = (gradient.abs().amax(-1) / scale).max().item()
+    raise ArithmeticError(
+        f"tolerance: {tolerance!r} was not met in {NEWTON_STEPS} Newton steps; {left!r} is left"
     )
 
 
@@ -282,8 +289,12 @@ def fit_preference(
         ValueError: a wrong shape, or labels outside [0, 1].
     """
     first, second, won = data
-    require_shape("data.first", first, (len(won), model.features))
-    require_shape("data.second", second, (len(won), model.features))
+    require_tensor("data.won", won)
+    for name, answers in (("data.first", first), ("data.second", second)):
+        require_same_kind(name, require_tensor(name, answers), "data.won", won)
+        require_shape(name, answers, (won.shape[0], model.features))
+        require_finite(name, answers)
+    require_shape("data.won", won, (won.shape[0],))
     require_values("data.won", won, (won >= 0) & (won <= 1), "labels in [0, 1]")
     require_number("learning_rate", learning_rate, 0.0, strict=True)
     optimizer = torch.optim.Adam(model.parameters(), learning_rate)
@@ -298,6 +309,20 @@ def fit_preference(
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def _pairs(preference: Tensor, weights: Tensor | None) -> Tensor:
+    """How often each pair is drawn, symmetric, 0 on the diagonal and at most 1."""
+    if weights is None:
+        return _off_diagonal(torch.ones_like(preference))
+    require_tensor("weights", weights, 2)
+    require_same_kind("weights", weights, "preference", preference)
+    require_shape("weights", weights, (*weights.shape[:-2], *preference.shape[-2:]))
+    require_broadcast("weights", weights.shape[:-2], preference.shape[:-2])
+    require_values("weights", weights, (weights >= 0) & weights.isfinite(), "finite weights >= 0")
+    pairs = _off_diagonal(weights / 2 + weights.mT / 2)
+    largest = pairs.amax((-2, -1), keepdim=True)
+    return pairs / torch.where(largest > 0, largest, 1.0)
 
 
 def _off_diagonal(matrix: Tensor) -> Tensor:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number, require_shape, require_values
+from mdtheory.checks import (
+    require_broadcast,
+    require_count,
+    require_finite,
+    require_number,
+    require_same_kind,
+    require_scale,
+    require_shape,
+    require_tensor,
+)
 from mdtheory.convex.mirror_maps import kl
 from mdtheory.nlhf.nash_md.preference import require_preference
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
@@ -39,7 +48,9 @@ def policy_gradient_surrogate(
         Shape ``(...)``.
 
     Raises:
-        ValueError: shapes that differ, a negative temperature, or an unknown credit.
+        TypeError: not floating-point tensors of one dtype.
+        ValueError: shapes that differ, an entry that is not finite, a negative temperature, or an
+            unknown credit.
 
     Source:
         Munos et al. (2024), equation (13).
@@ -47,9 +58,7 @@ def policy_gradient_surrogate(
     if credit not in CREDITS:
         raise ValueError(f"credit: expected one of {CREDITS}, got {credit!r}")
     require_number("temperature", temperature, 0.0)
-    require_shape(
-        "reference_token_log_probs", reference_token_log_probs, tuple(token_log_probs.shape)
-    )
+    _require_tokens(token_log_probs, reference_token_log_probs, preferred)
     ratio = (token_log_probs - reference_token_log_probs).detach()
     if credit == "sequence":
         ratio = ratio.sum(-1, keepdim=True)
@@ -73,7 +82,8 @@ def expected_gradient(
         space: the sequences.
         logits: of the policy, shape ``(..., prefixes, V)``.
         reference_logits: of the reference, of a shape that broadcasts.
-        preferred: how often each sequence is preferred to the opponent, ``(..., V**L)``.
+        preferred: how often each sequence is preferred to the opponent, ``(..., V**L)``, of a shape
+            that broadcasts to the batch of ``logits``.
         temperature: at least 0.
         credit: as in :func:`policy_gradient_surrogate`.
 
@@ -87,8 +97,9 @@ def expected_gradient(
     leaf = space.check("logits", logits).detach().requires_grad_()
     with torch.enable_grad():
         tokens = space.token_log_probs(leaf)
-        reference = space.token_log_probs(reference_logits).expand(tokens.shape)
-        each = policy_gradient_surrogate(tokens, reference, preferred, temperature, credit)
+        reference = _alike("reference_logits", space.token_log_probs(reference_logits), tokens)
+        won = _alike("preferred", require_tensor("preferred", preferred), tokens[..., 0])
+        each = policy_gradient_surrogate(tokens, reference, won, temperature, credit)
         mean = (tokens.sum(-1).exp().detach() * each).sum()
         return torch.autograd.grad(mean, leaf)[0]
 
@@ -119,11 +130,13 @@ def objective_gradient(
         TypeError: not floating-point tensors.
         ValueError: wrong shapes.
     """
+    require_number("temperature", temperature, 0.0)
     leaf = space.check("logits", logits).detach().requires_grad_()
-    reference = space.log_probs(reference_logits)
     with torch.enable_grad():
         policy = space.log_probs(leaf)
-        won = (policy.exp() * preferred).sum(-1)
+        reference = _alike("reference_logits", space.log_probs(reference_logits), policy)
+        gain = _alike("preferred", require_tensor("preferred", preferred), policy)
+        won = (policy.exp() * gain).sum(-1)
         return torch.autograd.grad((won - temperature * kl(policy, reference)).sum(), leaf)[0]
 
 
@@ -213,7 +226,7 @@ def nash_ema_pg(
         Munos et al. (2024), section 7; the recursion as the text means it, not as it is printed.
     """
     start = _start(space, preference, reference_logits, decay, "decay")
-    kept = decay[..., None, None] if isinstance(decay, Tensor) else decay
+    kept = require_scale("decay", decay, start, maximum=1.0, trailing=2)
     climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
     average = start
     for _ in range(require_count("iterations", iterations, 0)):
@@ -248,9 +261,11 @@ def reward_pg(
         TypeError: not floating-point tensors.
         ValueError: wrong shapes or ranges.
     """
+    require_finite("reward", require_tensor("reward", reward))
     require_shape("reward", reward, (*reward.shape[:-1], space.count))
     space.check("reference_logits", reference_logits)
-    batch = torch.broadcast_shapes(reward.shape[:-1], reference_logits.shape[:-2])
+    require_same_kind("reference_logits", reference_logits, "the reward", reward)
+    batch = require_broadcast("reward", reward.shape[:-1], reference_logits.shape[:-2])
     start = reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
     climb = _Climb(space, start, reference_logits, temperature, learning_rate, None, None)
     for _ in range(require_count("iterations", iterations, 0)):
@@ -302,7 +317,10 @@ class _Climb:
         """One step for given preferences over all sequences, in exact expectation."""
         tokens = self.space.token_log_probs(self.logits)
         each = policy_gradient_surrogate(
-            tokens, self.reference.expand(tokens.shape), preferred, self.temperature
+            tokens,
+            self.reference.expand(tokens.shape),
+            preferred.expand(tokens.shape[:-1]),
+            self.temperature,
         )
         self._update((tokens.sum(-1).exp().detach() * each).sum())
 
@@ -322,11 +340,27 @@ def _start(
     """The reference's logits for every policy of the batch."""
     require_preference("preference", preference)
     space.check("reference_logits", reference_logits)
+    require_same_kind("reference_logits", reference_logits, "the preferences", preference)
     require_shape("preference", preference, (*preference.shape[:-2], space.count, space.count))
-    if isinstance(weight, Tensor):
-        require_values(name, weight, (weight >= 0) & (weight <= 1), "weights in [0, 1]")
-    elif not 0 <= require_number(name, weight, 0.0) <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], got {weight!r}")
-    shape = weight.shape if isinstance(weight, Tensor) else ()
-    batch = torch.broadcast_shapes(preference.shape[:-2], reference_logits.shape[:-2], shape)
+    batch = require_broadcast("preference", preference.shape[:-2], reference_logits.shape[:-2])
+    share = require_scale(name, weight, reference_logits, batch, maximum=1.0)
+    if isinstance(share, Tensor):
+        batch = require_broadcast(name, share.shape, batch)
     return reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
+
+
+def _alike(name: str, value: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the shape of another, to which it must broadcast: nothing is summed twice."""
+    require_broadcast(name, value.shape, like.shape, "the logits' batch", widens=False)
+    return value.expand(like.shape)
+
+
+def _require_tokens(tokens: Tensor, reference: Tensor, preferred: Tensor) -> None:
+    """Finite log-probabilities of tokens, and one preference for each sequence."""
+    require_finite("token_log_probs", require_tensor("token_log_probs", tokens))
+    shape = tokens.shape
+    named = {"reference_token_log_probs": (reference, shape), "preferred": (preferred, shape[:-1])}
+    for name, (value, wanted) in named.items():
+        require_same_kind(name, require_tensor(name, value, 0), "token_log_probs", tokens)
+        require_shape(name, value, wanted)
+        require_finite(name, value)

@@ -7,11 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mdtheory.checks import (
-    require_number,
-    require_tensor,
-    require_values,
-)
+from mdtheory.checks import require_scale, require_tensor, require_values
 from mdtheory.convex.mirror_maps import entropy_step, kl, require_log_probabilities
 
 
@@ -268,20 +264,9 @@ def require_step(step_size: float | Tensor, game: PreferenceGame) -> float | Ten
         TypeError: neither a number nor a tensor of the dtype of the preferences.
         ValueError: not above 0, not finite, or of a wrong shape.
     """
-    if not isinstance(step_size, Tensor):
-        return require_number("step_size", step_size, 0.0, strict=True)
-    if step_size.dtype != game.preference.dtype:
-        raise TypeError(f"step_size: expected {game.preference.dtype}, got {step_size.dtype}")
-    valid = (step_size > 0) & step_size.isfinite()
-    require_values("step_size", step_size, valid, "finite steps > 0")
-    try:
-        torch.broadcast_shapes(step_size.shape, game.batch_shape)
-    except RuntimeError:
-        raise ValueError(
-            f"step_size: expected the batch shape {tuple(game.batch_shape)}, got "
-            f"{tuple(step_size.shape)}"
-        ) from None
-    return step_size[..., None]
+    return require_scale(
+        "step_size", step_size, game.preference, game.batch_shape, strict=True, trailing=1
+    )
 
 
 def regularized_exploitability(
@@ -352,13 +337,10 @@ def require_positive(
 def _temperature(value: float | Tensor, preference: Tensor) -> float | Tensor:
     kind = torch.finfo(preference.dtype)
     words = f"0 or a number from {kind.tiny} to {kind.max}, whose inverse {preference.dtype} holds"
-    if not isinstance(value, Tensor):
-        number = require_number("temperature", value, 0.0)
-        if number and not kind.tiny <= number <= kind.max:
-            raise ValueError(f"temperature: expected {words}, got {value!r}")
-        return number
-    if value.dtype != preference.dtype:
-        raise TypeError(f"temperature: expected {preference.dtype}, got {value.dtype}")
-    valid = (value == 0) | ((value >= kind.tiny) & value.isfinite())
-    require_values("temperature", value, valid, words)
-    return value.clone()
+    tau = require_scale("temperature", value, preference)
+    if isinstance(tau, Tensor):
+        require_values("temperature", tau, (tau == 0) | (tau >= kind.tiny), words)
+        return tau.clone()
+    if tau and not kind.tiny <= tau <= kind.max:
+        raise ValueError(f"temperature: expected {words}, got {tau!r}")
+    return tau

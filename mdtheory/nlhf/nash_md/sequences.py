@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_count,
     require_finite,
     require_same_kind,
+    require_scale,
     require_tensor,
-    require_values,
 )
+from mdtheory.convex.mirror_maps import mixture
 
 # Beyond this the table of sequences no longer fits a lesson's memory.
 LARGEST = 2**22
@@ -131,8 +133,9 @@ class SequenceSpace:
         own = self.check("logits", logits).log_softmax(-1)
         other = self.check("reference_logits", reference_logits)
         require_same_kind("reference_logits", other, "logits", own)
-        part = _weight(weight, own)
-        return ((1 - part) * own + part * other.log_softmax(-1)).log_softmax(-1)
+        batch = require_broadcast("reference_logits", other.shape[:-2], own.shape[:-2])
+        share = require_scale("weight", weight, own, batch, maximum=1.0, trailing=2)
+        return mixture(own, other.log_softmax(-1), share)
 
     def sample(self, logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Draw sequences token by token, as a language model does.
@@ -161,15 +164,3 @@ class SequenceSpace:
             token = torch.multinomial(chances, 1, generator=generator).reshape(*batch, count)
             drawn = drawn * self.vocabulary + token
         return drawn
-
-
-def _weight(weight: float | Tensor, own: Tensor) -> float | Tensor:
-    if not isinstance(weight, Tensor):
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise TypeError(f"weight: expected a number, got {type(weight).__name__}")
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
-        return float(weight)
-    require_same_kind("weight", weight, "logits", own)
-    require_values("weight", weight, (weight >= 0) & (weight <= 1), "weights in [0, 1]")
-    return weight[..., None, None]

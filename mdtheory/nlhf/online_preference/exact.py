@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_values
+from mdtheory.checks import require_scale
 from mdtheory.convex.mirror_maps import mixture, require_log_probabilities
 from mdtheory.nlhf.nash_md import PreferenceGame
 from mdtheory.nlhf.nash_md.preference import require_positive
@@ -63,13 +63,15 @@ def expected_loss(
     # The label may turn a pair round, so both orders meet every loss.
     drawn = first[..., :, None] * second[..., None, :]
     weight = preference * (drawn + drawn.mT)
-    tau = game.temperature
+    tau, batch = game.temperature, torch.broadcast_shapes(policy.shape, game.policy().shape)
+    mine, theirs = policy.expand(batch), game.reference.expand(batch)
     each = loss(
-        policy[..., :, None], policy[..., None, :],
-        reference[..., :, None], reference[..., None, :],
-        tau[..., None, None] if isinstance(tau, Tensor) else tau,
+        mine[..., :, None], mine[..., None, :],
+        theirs[..., :, None], theirs[..., None, :],
+        tau.expand(batch[:-1])[..., None, None] if isinstance(tau, Tensor) else tau,
     )  # fmt: skip
-    return (weight * each).sum((-2, -1))
+    # A pair that is never drawn is silent, whatever its loss.
+    return (weight * torch.where(weight > 0, each, 0.0)).sum((-2, -1))
 
 
 def ipo_gradient(
@@ -325,20 +327,9 @@ def require_weight(weight: float | Tensor, game: PreferenceGame) -> float | Tens
         TypeError: neither a number nor a tensor of the dtype of the preferences.
         ValueError: outside [0, 1], or of a wrong shape.
     """
-    if not isinstance(weight, Tensor):
-        if require_number("weight", weight, 0.0) > 1:
-            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
-        return weight
-    if weight.dtype != game.preference.dtype:
-        raise TypeError(f"weight: expected {game.preference.dtype}, got {weight.dtype}")
-    require_values("weight", weight, (weight >= 0) & (weight <= 1), "numbers in [0, 1]")
-    try:
-        torch.broadcast_shapes(weight.shape, game.batch_shape)
-    except RuntimeError:
-        raise ValueError(
-            f"weight: expected the batch shape {tuple(game.batch_shape)}, got {tuple(weight.shape)}"
-        ) from None
-    return weight[..., None]
+    return require_scale(
+        "weight", weight, game.preference, game.batch_shape, maximum=1.0, trailing=1
+    )
 
 
 def _ipo_gradient(
