@@ -43,9 +43,21 @@ def regularized_equilibrium(
     """
     batch = torch.broadcast_shapes(costs.shape[:-2], magnet.shape[:-1], temperature.shape)
     newton = _Newton(costs, sizes, magnet.expand(*batch, -1))
-    tau, logs = temperature.expand(batch), newton.magnet.clone()
+    tau = temperature.expand(batch)
     if not values_known(costs, magnet, tau):
-        return logs
+        return newton.magnet.clone()
+    with torch.no_grad():
+        logs = _followed(newton, tau, tolerance)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (costs, magnet, tau)):
+        # Newton's step at the answer has the derivative of the answer, and does not move it.
+        value, _ = newton.residual(logs, tau)
+        logs = newton.normalize(logs + newton.direction(logs, tau, value))
+    return logs
+
+
+def _followed(newton: _Newton, tau: Tensor, tolerance: float) -> Tensor:
+    """The equilibrium, followed down from a temperature that is easy."""
+    logs = newton.magnet.clone()
     warm, factor = EASY, COOLING
     while bool((tau < warm).any()):
         try:

@@ -23,6 +23,7 @@ TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance
 REACHED = 1e-9
 
 
+@torch.no_grad()
 def linear_program(game: Game) -> tuple[float, Strategies]:
     """Value and equilibrium of one game by a linear programme, solved by HiGHS through SciPy.
 
@@ -35,7 +36,7 @@ def linear_program(game: Game) -> tuple[float, Strategies]:
 
     Returns:
         The value for the first player, and both strategies as log-probabilities; rows that a
-        player never reaches himself are uniform.
+        player never reaches himself are uniform. No gradient flows to the payoffs.
 
     Raises:
         TypeError: no game.

@@ -17,6 +17,7 @@ LOOK = 8
 SHARE = 1e-3
 
 
+@torch.no_grad()
 def solve_matrix_game(
     payoff: Tensor, gap: float | None = None, iterations: int = 100_000
 ) -> Strategies:
@@ -36,7 +37,7 @@ def solve_matrix_game(
 
     Returns:
         **Log-probabilities** of the row player ``(..., m)`` and of the column player ``(..., n)``;
-        ``-inf`` is the probability 0.
+        ``-inf`` is the probability 0. No gradient flows to the payoffs.
 
     Raises:
         TypeError: as :class:`MatrixGame`.

@@ -249,11 +249,11 @@ class ExtensiveGame:
         Returns:
             Weights of the sequences ``(..., size)``.
         """
-        weights = logs.exp()
+        total = logs.clone()
         for begin, end in self.levels[1:]:
-            above = weights.index_select(-1, self.above[begin:end])
-            self.level(weights, begin, end).mul_(above[..., None])
-        return weights
+            above = total.index_select(-1, self.above[begin:end])
+            self.level(total, begin, end).add_(above[..., None])
+        return total.exp()
 
     def row_weights(self, weights: Tensor) -> Tensor:
         """The weight of the sequence above each row: how far its player leads to it himself.
@@ -294,7 +294,8 @@ class ExtensiveGame:
         """
         for begin, end in reversed(self.levels):
             here = self.level(dual, begin, end)
-            worth = here.logsumexp(-1)
+            # Of a copy: a graph keeps what the logarithm saw.
+            worth = here.clone().logsumexp(-1)
             here.sub_(worth[..., None])
             dual.index_add_(-1, self.above[begin:end], worth)
         dual[..., :2] = 0
@@ -361,7 +362,7 @@ class ExtensiveGame:
         """
         total = torch.where(self._allowed, losses, torch.inf)
         for begin, end in reversed(self.levels):
-            least = self.level(total, begin, end).amin(-1)
+            least = self.level(total, begin, end).clone().amin(-1)
             total.index_add_(-1, self.above[begin:end], least)
         return total[..., 2:].unflatten(-1, (-1, self.actions)), total[..., :2]
 
@@ -451,7 +452,8 @@ class ExtensiveGame:
         total = torch.zeros_like(probabilities).expand(2, *logs.shape).clone()
         total.index_add_(-1, self._rows, both)
         for begin, end in reversed(self.levels[1:]):
-            mean = (self.level(total, begin, end) * self.level(probabilities, begin, end)).sum(-1)
+            chosen = self.level(probabilities, begin, end)
+            mean = (self.level(total, begin, end).clone() * chosen).sum(-1)
             total.index_add_(-1, self.above[begin:end], mean)
         costs, often = total[..., 2:].unflatten(-1, (-1, self.actions))
         # Summed over the player's own choices: how often the others lead here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -53,10 +54,9 @@ def nash_mirror_prox(
         Tiapkin et al. (2025).
     """
     game, step = _prepared(preference, reference, temperature, step_size)
-    policy = game.policy()
-    for _ in range(require_count("iterations", iterations, 0)):
-        policy = game.step(policy, game.step(policy, policy, step), step)
-    return policy.clone()
+    run = _extrapolated(game, step, require_count("iterations", iterations, 0), last=False)
+    *_, now = deque(run, maxlen=1)
+    return now.policy
 
 
 def nash_mirror_prox_iterates(
@@ -94,17 +94,8 @@ def nash_mirror_prox_iterates(
         Tiapkin et al. (2025).
     """
     game, step = _prepared(preference, reference, temperature, step_size, payoff_error)
-    count = require_count("iterations", iterations, 0)
-
-    def run() -> Iterator[MirrorProxIterate]:
-        policy = game.policy()
-        for left in range(count, -1, -1):
-            half = game.step(policy, policy, step)
-            yield MirrorProxIterate(policy, half)
-            if left:
-                policy = game.step(policy, half, step)
-
-    return run()
+    run = _extrapolated(game, step, require_count("iterations", iterations, 0))
+    return (MirrorProxIterate(now.policy.clone(), now.half.clone()) for now in run)
 
 
 def preference_mirror_descent(
@@ -136,10 +127,11 @@ def preference_mirror_descent(
     Source:
         Sokota et al. (2023).
     """
-    *_, last = preference_mirror_descent_iterates(
+    run = preference_mirror_descent_iterates(
         preference, reference, temperature, iterations, step_size
     )
-    return last.clone()
+    *_, last = deque(run, maxlen=1)
+    return last
 
 
 def preference_mirror_descent_iterates(
@@ -178,12 +170,24 @@ def preference_mirror_descent_iterates(
 
     def run() -> Iterator[Tensor]:
         policy = game.policy()
-        yield policy
-        for _ in range(count):
-            policy = game.step(policy, policy, step)
-            yield policy
+        for left in range(count, -1, -1):
+            yield policy.clone()
+            if left:
+                policy = game.step(policy, policy, step)
 
     return run()
+
+
+def _extrapolated(
+    game: PreferenceGame, step: float | Tensor, count: int, *, last: bool = True
+) -> Iterator[MirrorProxIterate]:
+    """Every policy with its half step; the last one's, which leads nowhere, only if asked for."""
+    policy = game.policy()
+    for left in range(count, -1, -1):
+        half = game.step(policy, policy, step) if left or last else policy
+        yield MirrorProxIterate(policy, half)
+        if left:
+            policy = game.step(policy, half, step)
 
 
 class _Erring(PreferenceGame):
