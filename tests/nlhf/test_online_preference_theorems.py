@@ -21,7 +21,9 @@ from mdtheory.nlhf.nash_md import (
     self_play_iterates,
     span,
 )
+from tests import refused
 
+at_most, fails = refused.at_most, refused.fails
 F64 = torch.float64
 WEIGHTS = (0.0, 0.125, 0.5, 1.0)
 
@@ -46,19 +48,7 @@ CYCLE = 0.5 + torch.tensor([[0.0, 1, -1], [-1, 0, 1], [1, -1, 0]], dtype=F64) / 
 
 
 def close(left, right, tolerance=1e-10):
-    scale = torch.maximum(left.abs(), right.abs()).clamp(min=1)
-    error = (left - right).abs() / scale
-    assert (error <= tolerance).all(), f"largest relative difference {error.max().item():.2e}"
-
-
-def at_most(left, right, tolerance=1e-11):
-    excess = (left - right) / right.abs().clamp(min=1)
-    assert (excess <= tolerance).all(), f"exceeded by {excess.max().item():.2e}"
-
-
-def fails(check, *arguments):
-    with pytest.raises(AssertionError):
-        check(*arguments)
+    refused.close(left, right, tolerance=tolerance)
 
 
 def slope(function, policy=PI):
@@ -115,7 +105,8 @@ def test_any_loss_of_the_margin_has_this_gradient(sampling):
 
 @pytest.mark.theorem("lem-pair-gradient", "mutant")
 def test_the_label_that_is_turned_round_counts_with_a_minus():
-    fails(close, slope(lambda p: pairs(odd_loss, p, M)), pair_gradient(M, sign=-1.0))
+    exact = slope(lambda p: pairs(odd_loss, p, M))
+    fails(close, exact, pair_gradient(M, sign=-1.0), true=(exact, pair_gradient(M)))
 
 
 @pytest.mark.theorem("lem-pair-gradient", "mutant")
@@ -126,7 +117,8 @@ def test_a_gradient_through_the_sampling_is_another():
         weight = 2 * P * share[..., :, None] * share[..., None, :]
         return (weight * (torch.cos(h) + TAU[:, None, None] * h**3)).sum((-2, -1))
 
-    fails(close, slope(leaking), pair_gradient(PI))
+    held = slope(lambda p: pairs(odd_loss, p, PI))
+    fails(close, slope(leaking), pair_gradient(PI), true=(held, pair_gradient(PI)))
 
 
 # --------------------------------------------------------------------- thm-ipo-least-squares
@@ -169,9 +161,13 @@ def test_the_worked_point():
 @pytest.mark.theorem("thm-ipo-least-squares", "mutant")
 def test_half_the_variance_or_another_target_is_not_the_loss():
     exact = pairs(op.ipo_loss, PI, M)
-    fails(close, exact, least_squares(M, factor=1.0))
-    fails(close, exact, least_squares(M, target=best_response(P.mT.contiguous(), M, MU, TAU)))
-    fails(close, exact, least_squares(M, target=best_response(P, PI, MU, TAU)))
+    turned = best_response(P.mT.contiguous(), M, MU, TAU)
+    for wrong in (
+        least_squares(M, factor=1.0),
+        least_squares(M, target=turned),
+        least_squares(M, target=best_response(P, PI, MU, TAU)),
+    ):
+        fails(close, exact, wrong, true=(exact, least_squares(M)))
 
 
 # ------------------------------------------------------------------------------ thm-ipo-newton
@@ -225,8 +221,10 @@ def test_a_plain_gradient_step_or_a_wrong_length_is_no_mirror_step():
     step = 0.3 / (tau * 0.7)
     mirror = magnetic_step(P[:5], start, start, MU[:5], tau, step)
     gradient = op.online_ipo_gradient(P[:5], start, MU[:5], tau)
-    fails(close, (start - 0.3 / 4 * gradient).log_softmax(-1), mirror, 1e-8)
-    fails(close, newton(start, start, 0.3 / 0.7), mirror, 1e-8)
+    true = newton(start, start, 0.3), mirror
+    plain = (start - 0.3 / 4 * gradient).log_softmax(-1)
+    for wrong in (plain, newton(start, start, 0.3 / 0.7)):
+        fails(close, wrong, mirror, true=true, tolerance=1e-8)
 
 
 # ------------------------------------------------------------------------------ thm-online-ipo
@@ -264,15 +262,17 @@ def test_gradient_descent_on_online_ipo_ends_at_the_regularised_nash():
 @pytest.mark.theorem("thm-online-ipo", "mutant")
 @pytest.mark.parametrize("factor", [-2.0, 4.0], ids=["half", "sign"])
 def test_another_factor_is_not_the_gradient(factor):
-    exact = slope(lambda p: pairs(op.ipo_loss, p, p))
-    fails(close, exact, factor / TAU[:, None] * slope(self_play))
+    exact, play = slope(lambda p: pairs(op.ipo_loss, p, p)), slope(self_play)
+    fails(close, exact, factor / TAU[:, None] * play, true=(exact, -4 / TAU[:, None] * play))
 
 
 @pytest.mark.theorem("thm-online-ipo", "mutant")
 def test_neither_is_the_reversed_divergence_or_an_opponent_that_moves():
     exact = slope(lambda p: pairs(op.ipo_loss, p, p))
-    fails(close, exact, -4 / TAU[:, None] * slope(lambda p: self_play(p, sign=-1.0)))
-    fails(close, exact, -4 / TAU[:, None] * slope(lambda p: self_play(p, held=False)))
+    true = exact, -4 / TAU[:, None] * slope(self_play)
+    for change in ({"sign": -1.0}, {"held": False}):
+        other = slope(lambda p, change=change: self_play(p, **change))
+        fails(close, exact, -4 / TAU[:, None] * other, true=true)
 
 
 # --------------------------------------------------------------------- thm-ipo-md-gradient
@@ -310,8 +310,11 @@ def test_the_gradient_of_ipo_md_is_centred(weight):
 @pytest.mark.parametrize("weight", WEIGHTS[1:])
 def test_the_form_without_the_centring_is_not_the_gradient(weight):
     law = mixture(PI, MU, weight)
-    uncentred = -4 / TAU[:, None] * scores(law, worth(law, centre=False))
-    fails(close, op.ipo_md_gradient(P, PI, MU, TAU, weight), uncentred)
+    found = op.ipo_md_gradient(P, PI, MU, TAU, weight)
+    centred, uncentred = (
+        -4 / TAU[:, None] * scores(law, worth(law, centre=centre)) for centre in (True, False)
+    )
+    fails(close, found, uncentred, true=(found, centred))
 
 
 @pytest.mark.theorem("thm-ipo-md-gradient", "mutant")
@@ -320,11 +323,12 @@ def test_without_the_centring_the_limit_is_another():
     preference, reference, _, _, _ = SMALL
     mixed = regularized_nash(preference, reference, 0.2 / 0.7)
     end = best_response(preference, mixed, reference, 0.2)
-    assert op.ipo_md_gradient(preference, end, reference, 0.2, 0.3).abs().max() < 1e-11
+    exact = op.ipo_md_gradient(preference, end, reference, 0.2, 0.3)
     mean = (mixed.exp() * (end - reference)).sum(-1, keepdim=True)
     missed = 4 * mean * (mixed.exp() - end.exp())
     assert missed.abs().amax(-1).min() > 1e-5
-    fails(close, missed, torch.zeros_like(missed))
+    zero = torch.zeros_like(missed)
+    fails(close, exact + missed, zero, true=(exact, zero))
 
 
 # ------------------------------------------------------------------------- prop-nash-md-pg
@@ -377,7 +381,8 @@ def test_the_two_gradients_differ_where_the_reference_samples():
     for weight in WEIGHTS[1:]:
         law = mixture(PI, MU, weight)
         play = 4 / TAU[:, None] * op.response_gradient(P, PI, MU, TAU, law)
-        fails(close, play, -op.ipo_md_gradient(P, PI, MU, TAU, weight))
+        exact = 4 / TAU[:, None] * scores(PI, worth(law))
+        fails(close, play, -op.ipo_md_gradient(P, PI, MU, TAU, weight), true=(play, exact))
 
 
 # --------------------------------------------------------------------- thm-ipo-md-stationary
@@ -408,12 +413,19 @@ def test_the_iterate_itself_is_no_nash_of_either_temperature():
     preference, reference, _, _, tau = SMALL
     mixed = regularized_nash(preference, reference, tau / 0.7)
     end = best_response(preference, mixed, reference, tau)
+    zero = torch.zeros(20, dtype=F64)
+    true = span(mixture(end, reference, 0.3) - mixed), zero
     for temperature in (tau, tau / 0.7):
         nash = regularized_nash(preference, reference, temperature)
-        fails(close, span(end - nash), torch.zeros(20, dtype=F64), 1e-3)
+        fails(close, span(end - nash), zero, true=true, tolerance=1e-9)
 
 
 # ---------------------------------------------------------------------------- prop-two-actions
+
+
+def _all_close(answers):
+    for answer in answers[1:]:
+        close(answers[0], answer)
 
 
 def two(p):
@@ -449,8 +461,14 @@ def test_the_two_numbers_of_the_page():
 
 @pytest.mark.theorem("prop-two-actions", "mutant")
 def test_with_three_actions_the_law_that_samples_matters():
-    a, b = (best_response(P, law, MU, TAU) for law in (M, PI))
-    fails(close, a, b, 1e-2)
+    laws = M, PI
+
+    def answers(preference, reference, laws):
+        return [best_response(preference, law, reference, TAU) for law in laws]
+
+    # The first two answers of the same games and laws, as games of their own.
+    pair = [law[:, :2].log_softmax(-1) for law in (MU, *laws)]
+    fails(_all_close, answers(P, MU, laws), true=(answers(P[:, :2, :2], pair[0], pair[1:]),))
 
 
 # ----------------------------------------------------------------------------- prop-online-dpo
@@ -501,8 +519,10 @@ def test_under_a_reward_the_nash_is_another_policy():
     preference = bradley_terry(PI)
     nash = regularized_nash(preference, MU, TAU)
     found = (MU + PI / TAU[:, None]).log_softmax(-1)
-    fails(close, nash, found, 1e-2)
-    fails(close, op.dpo_gradient(preference, nash, MU, TAU), torch.zeros_like(nash))
+    zero = torch.zeros_like(nash)
+    gradients = [op.dpo_gradient(preference, law, MU, TAU) for law in (nash, found)]
+    fails(close, gradients[0], zero, true=(gradients[1], zero))
+    assert (nash - found).abs().max() > 1e-2
     even = torch.full((2,), 0.5, dtype=F64).log()
     preference = two(torch.tensor(0.7, dtype=F64))
     nash = regularized_nash(preference, even, 0.3)
@@ -575,11 +595,15 @@ def test_it_need_not_halve_with_two_actions_it_does_nothing():
     found = op.contrastive_variance(two(torch.tensor(0.7, dtype=F64)), even, even, 0.3)
     close(found.contrast, found.single)
     assert found.single.item() / 2 == pytest.approx(0.0025)  # of each of two coordinates
-    fails(at_most, found.contrast, found.single / 2)
+    true = found.contrast, found.single
+    fails(at_most, found.contrast, found.single / 2, true=true)
 
 
 @pytest.mark.theorem("prop-contrast", "mutant")
 def test_the_sum_of_the_scores_is_no_estimator():
-    first, second, weight, _ = estimators(sign=-1.0)
-    mean = (weight[..., None] * (first + second) / 2).sum((1, 2))
-    fails(close, mean, op.response_gradient(P, PI, MU, TAU))
+    means = []
+    for sign in (-1.0, 1.0):
+        first, second, weight, _ = estimators(sign)
+        means.append((weight[..., None] * (first + second) / 2).sum((1, 2)))
+    exact = op.response_gradient(P, PI, MU, TAU)
+    fails(close, means[0], exact, true=(means[1], exact))
