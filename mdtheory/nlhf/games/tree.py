@@ -8,13 +8,9 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from mdtheory.checks import (
-    require_finite,
-    require_same_kind,
-    require_tensor,
-    require_values,
-)
+from mdtheory.checks import require_values
 from mdtheory.convex.mirror_maps import require_log_probabilities
+from mdtheory.nlhf.games.arrays import require_arrays
 from mdtheory.nlhf.games.strategies import Strategies, require_pair, units
 from mdtheory.nlhf.games.walk import Describe, walk
 
@@ -58,7 +54,7 @@ class ExtensiveGame:
         information: tuple[Sequence[Hashable], Sequence[Hashable]] | None = None,
         moves: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None,
     ) -> None:
-        _check_arrays(parents, legal, terminals, payoff, chance)
+        require_arrays(parents, legal, terminals, payoff, chance)
         self.payoff = payoff.clone()
         self.actions = legal[0].shape[1]
         self.rows = (len(parents[0]), len(parents[1]))
@@ -462,50 +458,3 @@ class ExtensiveGame:
         led = (reached > 0) & self._legal
         costs = torch.where(led, costs / torch.where(reached > 0, reached, 1.0), 0.0)
         return torch.nn.functional.pad(costs.flatten(-2), (2, 0))
-
-
-def _check_arrays(
-    parents: tuple[Tensor, Tensor],
-    legal: tuple[Tensor, Tensor],
-    terminals: Tensor,
-    payoff: Tensor,
-    chance: Tensor,
-) -> None:
-    require_tensor("payoff", payoff)
-    require_finite("payoff", payoff)
-    require_tensor("chance", chance)
-    require_same_kind("chance", chance, "payoff", payoff)
-    require_values("chance", chance, (chance > 0) & (chance <= 1), "probabilities above 0")
-    whole = {"terminals": terminals, "parents[0]": parents[0], "parents[1]": parents[1]}
-    for name, value in whole.items():
-        if not isinstance(value, Tensor) or value.dtype != torch.int64:
-            raise TypeError(f"{name}: expected a tensor of int64, got {_dtype(value)}")
-    count = payoff.shape[0]
-    if payoff.ndim != 1 or chance.shape != payoff.shape or terminals.shape != (count, 2):
-        raise ValueError(
-            f"terminals: expected (k, 2) beside payoff and chance (k,), got "
-            f"{tuple(terminals.shape)}, {tuple(payoff.shape)}, {tuple(chance.shape)}"
-        )
-    for player, (mine, allowed) in enumerate(zip(parents, legal, strict=True)):
-        if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
-            raise TypeError(f"legal[{player}]: expected truth values, got {_dtype(allowed)}")
-        if mine.ndim != 1 or allowed.ndim != 2 or len(mine) != len(allowed) or not len(mine):
-            raise ValueError(
-                f"legal[{player}]: expected shape (rows, actions) beside parents (rows,) with at "
-                f"least one row, got {tuple(allowed.shape)} and {tuple(mine.shape)}"
-            )
-        if allowed.shape[1] != legal[0].shape[1]:
-            raise ValueError(
-                f"legal[{player}]: expected {legal[0].shape[1]} columns like the first player's, "
-                f"got {allowed.shape[1]}"
-            )
-        require_values(f"legal[{player}]", allowed, allowed.any(-1), "an action in every row")
-        for name, sequences in ((f"parents[{player}]", mine), ("terminals", terminals[:, player])):
-            inside = (sequences >= -1) & (sequences < allowed.numel())
-            require_values(name, sequences, inside, "sequences of the player, or -1")
-            known = allowed.flatten()[sequences.clamp(min=0)] | (sequences < 0)
-            require_values(name, sequences, known, "sequences that are legal")
-
-
-def _dtype(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
