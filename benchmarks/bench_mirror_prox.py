@@ -33,12 +33,12 @@ def random_games(actions: int) -> Batch:
 
 
 def together(games: Batch) -> Tensor:
-    return nash_mirror_prox(*games, ITERATIONS)
+    return nash_mirror_prox(PreferenceGame(*games), ITERATIONS)
 
 
 def one_by_one(games: Batch) -> Tensor:
     return torch.stack([
-        nash_mirror_prox(preference, reference, temperature.item(), ITERATIONS)
+        nash_mirror_prox(PreferenceGame(preference, reference, temperature.item()), ITERATIONS)
         for preference, reference, temperature in zip(*games, strict=True)
     ])  # fmt: skip
 
@@ -47,7 +47,7 @@ def one_by_one(games: Batch) -> Tensor:
 def test_a_batch_of_games(benchmark, actions):
     games = random_games(actions)
     policy = benchmark.pedantic(together, (games,), rounds=REPEATS, warmup_rounds=1)
-    assert kl(regularized_nash(*games), policy).max() < TOLERANCE
+    assert kl(regularized_nash(PreferenceGame(*games)), policy).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("actions", SIZES)
@@ -74,7 +74,7 @@ def main() -> None:
     """Print both sides."""
     for actions in SIZES:
         games = random_games(actions)
-        star = regularized_nash(*games)
+        star = regularized_nash(PreferenceGame(*games))
         together(games)
         slow, alone = seconds(lambda games=games: one_by_one(games), 2)
         fast, policy = seconds(lambda games=games: together(games))

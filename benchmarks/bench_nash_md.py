@@ -27,7 +27,7 @@ def problem(n: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def loop(preference: Tensor, reference: Tensor, tau: Tensor) -> Tensor:
     each = zip(preference, reference, tau.tolist(), strict=True)
-    return torch.stack([nm.nash_md(p, mu, t, ITERATIONS) for p, mu, t in each])
+    return torch.stack([nm.nash_md(nm.PreferenceGame(p, mu, t), ITERATIONS) for p, mu, t in each])
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -43,7 +43,9 @@ def main() -> None:
         arguments = problem(n)
         best = [float("inf")] * 2
         for _ in range(REPEATS):
-            for k, work in enumerate((lambda a: nm.nash_md(*a, ITERATIONS), lambda a: loop(*a))):
+            for k, work in enumerate(
+                (lambda a: nm.nash_md(nm.PreferenceGame(*a), ITERATIONS), lambda a: loop(*a))
+            ):
                 begin = time.perf_counter()
                 work(arguments)
                 best[k] = min(best[k], time.perf_counter() - begin)

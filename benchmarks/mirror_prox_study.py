@@ -45,7 +45,10 @@ Rows = list[tuple[object, ...]]
 
 def prox(step: float) -> Callable[[Games, int], Iterator[Tensor]]:
     def run(games: Games, queries: int) -> Iterator[Tensor]:
-        return (now.policy for now in nash_mirror_prox_iterates(*games, queries // 2, step))
+        return (
+            now.policy
+            for now in nash_mirror_prox_iterates(PreferenceGame(*games), queries // 2, step)
+        )
 
     return run
 
@@ -55,11 +58,11 @@ def longest(games: Games, queries: int) -> Iterator[Tensor]:
 
 
 def single(games: Games, queries: int) -> Iterator[Tensor]:
-    return preference_mirror_descent_iterates(*games, queries)
+    return preference_mirror_descent_iterates(PreferenceGame(*games), queries)
 
 
 def nash_md(games: Games, queries: int) -> Iterator[Tensor]:
-    return nash_md_iterates(*games, queries)
+    return nash_md_iterates(PreferenceGame(*games), queries)
 
 
 METHODS = {
@@ -82,7 +85,7 @@ def methods(rows: Rows, actions: int, tau: float, generator: torch.Generator) ->
     """The rows ``reach`` and ``curve`` of one number of actions and one temperature."""
     preference, reference = random_games(actions, GAMES[actions], generator)
     games = (preference, reference, tau)
-    star, limit = regularized_nash(*games), LIMITS[actions]
+    star, limit = regularized_nash(PreferenceGame(*games)), LIMITS[actions]
     for name, (run, per_iteration) in METHODS.items():
         needed = {accuracy: torch.full((len(star),), float(limit)) for accuracy in ACCURACIES}
         head = (name, actions, tau, len(star))
@@ -104,11 +107,11 @@ def methods(rows: Rows, actions: int, tau: float, generator: torch.Generator) ->
 
 def steps(rows: Rows, name: str, preference: Tensor, reference: Tensor, tau: float) -> None:
     """The row ``step`` of some games: all steps of the grid are one batch."""
-    star = regularized_nash(preference, reference, tau)
+    star = regularized_nash(PreferenceGame(preference, reference, tau))
     grid = STEPS.to(preference)[:, None].expand(-1, len(star))
     games = (preference.expand(len(grid), *preference.shape), reference, tau)
     good, before = torch.ones_like(grid, dtype=torch.bool), None
-    for now in nash_mirror_prox_iterates(*games, STEP_ITERATIONS, grid):
+    for now in nash_mirror_prox_iterates(PreferenceGame(*games), STEP_ITERATIONS, grid):
         far = kl(star, now.policy)
         if before is not None:
             good &= (far * (1 + grid * tau) <= before * (1 + 1e-9)) | (before < 1e-10)

@@ -39,9 +39,11 @@ class Games:
         self.reference = draws.log_softmax(-1)
         self.temperature = torch.linspace(0.05, 1, count, dtype=F64)
         self.generator = generator
-        self.star = nash.regularized_nash(self.preference, self.reference, self.temperature)
-        self.all = (self.preference, self.reference, self.temperature)
-        self.game = nash.PreferenceGame(*self.all)
+        self.play()
+
+    def play(self):
+        self.game = nash.PreferenceGame(self.preference, self.reference, self.temperature)
+        self.star = nash.regularized_nash(self.game)
 
     def policy(self, spread=2.0):
         draws = torch.randn(self.star.shape, generator=self.generator, dtype=F64)
@@ -188,12 +190,10 @@ def test_mutants_of_the_rate():
     games.preference = preference.expand(30, 3, 3)
     games.reference = torch.tensor([0.8, 0.15, 0.05], dtype=F64).log().expand(30, 3)
     games.temperature = torch.full((30,), 0.02, dtype=F64)
-    games.all = (games.preference, games.reference, games.temperature)
-    games.game = nash.PreferenceGame(*games.all)
-    games.star = nash.regularized_nash(*games.all)
+    games.play()
     true = games, distances(games), 2.0
     # The second step starts at the half step; the half step is all; the magnet is left out.
-    bare = nash.PreferenceGame(games.preference, games.reference, 0.0)
+    bare = games.game.at(0.0)
     for step in (
         lambda p, h: games.step(h, h, 2.0),
         lambda p, h: h,
@@ -221,7 +221,7 @@ def test_start(games):
     at_most(far, bounds.start_distance(games.temperature))
     back = nash.kl(games.reference, games.star)
     at_most(far + back, 1 / (2 * games.temperature))
-    after = mp.nash_mirror_prox(*games.all, 20)
+    after = mp.nash_mirror_prox(games.game, 20)
     tau = games.temperature
     at_most(nash.kl(games.star, after), (1 + 2 * tau) ** -20.0 / (2 * tau))
 
@@ -239,7 +239,7 @@ def test_start_in_closed_form():
     best[0, 1], best[1, 0] = 1.0, 0.0
     tau = 1e-3
     reference = torch.tensor([-0.98 / (2 * tau), 0.0], dtype=F64)
-    far = nash.kl(nash.regularized_nash(best, reference, tau), reference)
+    far = nash.kl(nash.regularized_nash(nash.PreferenceGame(best, reference, tau)), reference)
     assert 0.95 / (2 * tau) < far.item() <= bounds.start_distance(tau)
     # Without the factor of one half that skewness gives, and a rate of the root of it.
     true = far, bounds.start_distance(tau)
@@ -253,7 +253,7 @@ def test_start_in_closed_form():
 @pytest.mark.theorem("prop-mirror-prox-span", "bound")
 def test_spans(games):
     tau, gamma = games.temperature, 2.0
-    run = list(mp.nash_mirror_prox_iterates(*games.all, 40, gamma))
+    run = list(mp.nash_mirror_prox_iterates(games.game, 40, gamma))
     spans = torch.stack([nash.span(now.policy - games.star) for now in run])
     apart = torch.stack([distance(now.half, games.star) for now in run])
     at_most(spans[1:], (spans[:-1] + gamma * apart[:-1]) / (1 + gamma * tau), 1e-12)
@@ -296,7 +296,7 @@ def test_spans_in_closed_form():
 @pytest.mark.theorem("prop-mirror-prox-exploitability", "bound")
 def test_exploitability(games):
     tau, gamma = games.temperature, 2.0
-    run = list(mp.nash_mirror_prox_iterates(*games.all, 40, gamma))
+    run = list(mp.nash_mirror_prox_iterates(games.game, 40, gamma))
     halves = torch.stack([games.game.exploitability(now.half) for now in run])
     start = nash.kl(games.star, games.reference)
     at_most(halves, bounds.exploitability_rate(start, tau, gamma, 40), 1e-12)
@@ -337,7 +337,7 @@ def noisy_run(games, size, gamma, iterations, kind):
             draws = (draws > 0.5).to(F64)
         return size * draws
 
-    run = mp.nash_mirror_prox_iterates(*games.all, iterations, gamma, payoff_error=error)
+    run = mp.nash_mirror_prox_iterates(games.game, iterations, gamma, payoff_error=error)
     return torch.stack([nash.kl(games.star, now.policy) for now in run])
 
 
@@ -358,14 +358,17 @@ def test_floor_of_fair_errors(gamma):
     preference, reference = cycle()
     tau, size = 0.2, 0.2
     generator = torch.Generator().manual_seed(5)
-    star = nash.regularized_nash(preference, reference, tau)
+    star = nash.regularized_nash(nash.PreferenceGame(preference, reference, tau))
 
     def error(exact):
         draws = torch.randint(0, 2, exact.shape, generator=generator).to(F64)
         return size * (draws - 0.5)
 
     run = mp.nash_mirror_prox_iterates(
-        preference.expand(400, 3, 3), reference, tau, 80, gamma, payoff_error=error
+        nash.PreferenceGame(preference.expand(400, 3, 3), reference, tau),
+        80,
+        gamma,
+        payoff_error=error,
     )
     far = torch.stack([nash.kl(star, now.policy).mean() for now in run])
     # e - e' has independent entries of -1, 0, 0, 1 times the size.
@@ -385,7 +388,10 @@ def test_a_constant_error_moves_the_equilibrium():
     error = torch.tensor([0.1, 0.0], dtype=F64)
     tau = games.temperature
     run = mp.nash_mirror_prox_iterates(
-        half, even, tau, 400, 2.0, payoff_error=lambda exact: error.expand(exact.shape)
+        nash.PreferenceGame(half, even, tau),
+        400,
+        2.0,
+        payoff_error=lambda exact: error.expand(exact.shape),
     )
     last = list(run)[-1].policy
     limit = (even + error / tau[:, None]).log_softmax(-1)
@@ -442,9 +448,7 @@ def test_account_of_the_single_call():
     cold = Games(3, 20)
     preference, _ = cycle()
     cold.preference, cold.temperature = preference.expand(20, 3, 3), torch.full((20,), 0.02).to(F64)
-    cold.all = (cold.preference, cold.reference, cold.temperature)
-    cold.game = nash.PreferenceGame(*cold.all)
-    cold.star = nash.regularized_nash(*cold.all)
+    cold.play()
 
     def sides(gamma):
         far = single_distances(cold, gamma)
@@ -533,17 +537,36 @@ def test_policy_gradient_against_full_enumeration(vocabulary, length):
     leaf = logits.clone().requires_grad_()
     value = objective(space, preference, leaf, opponent, target, reference, 0.3, 2.0)
     (slope,) = torch.autograd.grad(value, leaf)
-    found = mp.proximal_gradient(space, preference, logits, opponent, target, reference, 0.3, 2.0)
+    found = mp.proximal_gradient(
+        space,
+        nash.PreferenceGame(preference, space.log_probs(reference), 0.3),
+        logits,
+        opponent,
+        target,
+        2.0,
+    )
     true = found, slope
     # The opponent is held fixed, the target is kept to, and the temperature counts.
     leaf = logits.clone().requires_grad_()
     value = objective(space, preference, leaf, leaf, target, reference, 0.3, 2.0)
     (both,) = torch.autograd.grad(value, leaf)
-    same = mp.proximal_gradient(space, preference, logits, logits, target, reference, 0.3, 2.0)
+    same = mp.proximal_gradient(
+        space,
+        nash.PreferenceGame(preference, space.log_probs(reference), 0.3),
+        logits,
+        logits,
+        target,
+        2.0,
+    )
     fails(close, same, both, true=true, tolerance=1e-11)
     for tau, gamma in [(0.0, 2.0), (0.3, math.inf)]:
         other = mp.proximal_gradient(
-            space, preference, logits, opponent, target, reference, tau, gamma
+            space,
+            nash.PreferenceGame(preference, space.log_probs(reference), tau),
+            logits,
+            opponent,
+            target,
+            gamma,
         )
         fails(close, other, slope, true=true, tolerance=1e-11)
     # What the maximiser is ahead by.
@@ -553,7 +576,14 @@ def test_policy_gradient_against_full_enumeration(vocabulary, length):
     top = objective(space, preference, table, opponent, target, reference, 0.3, 2.0)
     now = objective(space, preference, logits, opponent, target, reference, 0.3, 2.0)
     close(top - now, (0.3 + 0.5) * nash.kl(space.log_probs(logits), best), 1e-11)
-    zero = mp.proximal_gradient(space, preference, table, opponent, target, reference, 0.3, 2.0)
+    zero = mp.proximal_gradient(
+        space,
+        nash.PreferenceGame(preference, space.log_probs(reference), 0.3),
+        table,
+        opponent,
+        target,
+        2.0,
+    )
     close(zero, torch.zeros_like(zero), 1e-12)
 
 

@@ -22,18 +22,20 @@ def drawn(n=4, *batch, seed=0):
 # ------------------------------------------------------------------------------ memory
 
 RUNS = {
-    "nash_md": lambda p, m: nm.nash_md_iterates(p, m, 0.1, 3, 0.5),
-    "nash_md, schedule": lambda p, m: nm.nash_md_iterates(p, m, 0.1, 3),
-    "self_play": lambda p, m: nm.self_play_iterates(p, m, 0.1, 3, 0.5),
-    "hedge": lambda p, m: nm.self_play_iterates(p, m, 0.0, 3, 0.5),
-    "mirror descent": lambda p, m: mp.preference_mirror_descent_iterates(p, m, 0.1, 3),
-    "mirror prox": lambda p, m: mp.nash_mirror_prox_iterates(p, m, 0.1, 3),
+    "nash_md": lambda p, m: nm.nash_md_iterates(nm.PreferenceGame(p, m, 0.1), 3, 0.5),
+    "nash_md, schedule": lambda p, m: nm.nash_md_iterates(nm.PreferenceGame(p, m, 0.1), 3),
+    "self_play": lambda p, m: nm.self_play_iterates(nm.PreferenceGame(p, m, 0.1), 3, 0.5),
+    "hedge": lambda p, m: nm.self_play_iterates(nm.PreferenceGame(p, m, 0.0), 3, 0.5),
+    "mirror descent": lambda p, m: mp.preference_mirror_descent_iterates(
+        nm.PreferenceGame(p, m, 0.1), 3
+    ),
+    "mirror prox": lambda p, m: mp.nash_mirror_prox_iterates(nm.PreferenceGame(p, m, 0.1), 3),
 }
 LAST = {
-    "nash_md": lambda p, m, k: nm.nash_md(p, m, 0.1, k, 0.5),
-    "mirror descent": lambda p, m, k: mp.preference_mirror_descent(p, m, 0.1, k),
-    "mirror prox": lambda p, m, k: mp.nash_mirror_prox(p, m, 0.1, k),
-    "equilibrium": lambda p, m, k: nm.regularized_nash(p, m, 1e6 * (k + 1)),
+    "nash_md": lambda p, m, k: nm.nash_md(nm.PreferenceGame(p, m, 0.1), k, 0.5),
+    "mirror descent": lambda p, m, k: mp.preference_mirror_descent(nm.PreferenceGame(p, m, 0.1), k),
+    "mirror prox": lambda p, m, k: mp.nash_mirror_prox(nm.PreferenceGame(p, m, 0.1), k),
+    "equilibrium": lambda p, m, k: nm.regularized_nash(nm.PreferenceGame(p, m, 1e6 * (k + 1))),
     "policy of the game": lambda p, m, k: nm.PreferenceGame(p, m, 0.1).policy(),
 }
 
@@ -74,8 +76,11 @@ def test_games_and_runs_copy_what_they_are_given():
     tau = torch.tensor(0.3, dtype=F64)
     game = nm.PreferenceGame(preference, reference, tau)
     before = game.exploitability(game.policy())
-    run = nm.nash_md_iterates(preference, reference, tau, 5, 0.5)
-    wanted = [now.clone() for now in nm.nash_md_iterates(preference, reference, tau, 5, 0.5)]
+    run = nm.nash_md_iterates(nm.PreferenceGame(preference, reference, tau), 5, 0.5)
+    wanted = [
+        now.clone()
+        for now in nm.nash_md_iterates(nm.PreferenceGame(preference, reference, tau), 5, 0.5)
+    ]
     for buffer in (preference, reference, tau):
         buffer.fill_(math.nan)
     assert torch.equal(game.exploitability(game.policy()), before)
@@ -86,14 +91,22 @@ def test_logits_that_are_returned_without_a_step_are_copies():
     logits = torch.zeros(SPACE.prefixes, 3, dtype=F64)
     preference, _ = drawn(9)
     mp.proximal_ascent(
-        SPACE, preference, logits, logits, logits, 0.1, 2.0, steps=0, learning_rate=1.0
+        SPACE,
+        nm.PreferenceGame(preference, SPACE.log_probs(logits), 0.1),
+        logits,
+        logits,
+        2.0,
+        steps=0,
+        learning_rate=1.0,
     ).fill_(7.0)
     start = logits, logits
-    online, target = mp.practical_mirror_prox(SPACE, preference, logits, 0.1, 0, start=start)
+    online, target = mp.practical_mirror_prox(
+        SPACE, nm.PreferenceGame(preference, SPACE.log_probs(logits), 0.1), 0, start=start
+    )
     online.fill_(7.0)
     assert (target == 0).all()
     for run in (nm.nash_md_pg, nm.nash_ema_pg):
-        run(SPACE, preference, logits, 0.1, 0).fill_(7.0)
+        run(SPACE, nm.PreferenceGame(preference, SPACE.log_probs(logits), 0.1), 0).fill_(7.0)
     nm.reward_pg(SPACE, preference[0], logits, 0.1, 0).fill_(7.0)
     assert (logits == 0).all()
 
@@ -104,20 +117,22 @@ def test_logits_that_are_returned_without_a_step_are_copies():
 @pytest.mark.parametrize("tau", [1e-300, 1e-15, 1e-9, 1e9, 1e300])
 def test_any_temperature_has_its_equilibrium_and_its_response(tau):
     preference, reference = drawn(5, 20)
-    nash = nm.regularized_nash(preference, reference, tau)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
     assert nash.isfinite().all()
     # What the equation's residual allows: spans within the tolerance gain at most as much.
-    gain = nm.regularized_exploitability(preference, nash, reference, tau)
+    gain = nm.exploitability(nm.PreferenceGame(preference, reference, tau), nash)
     # (And what the rounding of the policy itself costs at so high a price of divergence.)
     assert gain.max() <= 1e-11 + tau * 1e-30
-    response = nm.best_response(preference, reference, reference, tau)
+    response = nm.best_response(nm.PreferenceGame(preference, reference, tau), reference)
     won = (preference @ reference.exp()[..., None])[..., 0]
     if tau < 1e-6:
         assert torch.equal(response.argmax(-1), won.argmax(-1))
         assert (response.amax(-1) == 0).all()
     else:
         torch.testing.assert_close(response, (reference + won / tau).log_softmax(-1))
-    step = nm.magnetic_step(preference, reference, reference, reference, tau, 1e308)
+    step = nm.magnetic_step(
+        nm.PreferenceGame(preference, reference, tau), reference, reference, 1e308
+    )
     torch.testing.assert_close(step, response, rtol=1e-7, atol=1e-12)
 
 
@@ -128,7 +143,7 @@ def test_an_endless_step_is_the_best_response_whatever_the_policy():
     for opponent in (reference, corner.expand(10, 4)):
         found = game.step(corner.expand(10, 4), opponent, math.inf)
         torch.testing.assert_close(found, game.best_response(opponent), rtol=0, atol=1e-14)
-        mine = nm.best_response(preference, opponent, reference, 0.3)
+        mine = nm.best_response(nm.PreferenceGame(preference, reference, 0.3), opponent)
         torch.testing.assert_close(mine, found, rtol=0, atol=0)
 
 
@@ -186,12 +201,14 @@ def test_gradients_are_finite_where_a_policy_is_0():
 
 def test_near_laws_keep_their_digits():
     preference, reference = drawn(4, 30)
-    nash = nm.regularized_nash(preference, reference, 0.5)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, 0.5))
     tilt = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=F64)
     gains = []
     for size in (1e-4, 1e-6):
         near = (nash + size * tilt).log_softmax(-1)
-        gains.append(nm.regularized_exploitability(preference, near, reference, 0.5) / size**2)
+        gains.append(
+            nm.exploitability(nm.PreferenceGame(preference, reference, 0.5), near) / size**2
+        )
     assert (gains[0] > 0).all()
     torch.testing.assert_close(gains[0], gains[1], rtol=1e-3, atol=0)
 
@@ -233,7 +250,7 @@ def test_weights_and_steps_of_other_batches_are_refused_by_name():
     preference, reference = drawn(4, 2)
     three = torch.full((3,), 0.5, dtype=F64)
     for call, name in (
-        (lambda: nm.nash_md(preference, reference, 0.1, 2, three), "step_size"),
+        (lambda: nm.nash_md(nm.PreferenceGame(preference, reference, 0.1), 2, three), "step_size"),
         (lambda: nm.shifted_temperature(three, three[:2]), "step_size"),
         (
             lambda: SPACE.token_mixture(
@@ -243,7 +260,12 @@ def test_weights_and_steps_of_other_batches_are_refused_by_name():
         ),
         (
             lambda: nm.nash_ema_pg(
-                SPACE, drawn(9, 2)[0], torch.zeros(4, 3, dtype=F64), 0.1, 1, three
+                SPACE,
+                nm.PreferenceGame(
+                    drawn(9, 2)[0], SPACE.log_probs(torch.zeros(4, 3, dtype=F64)), 0.1
+                ),
+                1,
+                three,
             ),
             "decay",
         ),
@@ -256,18 +278,24 @@ def test_numbers_of_numpy_are_numbers_and_arrays_are_refused_by_name():
     preference, reference = drawn()
     logits = torch.zeros(SPACE.prefixes, 3, dtype=F64)
     calls = {
-        "temperature": lambda x: nm.nash_md(preference, reference, x, 2),
-        "step_size": lambda x: nm.nash_md(preference, reference, 0.1, 2, x),
-        "temperature ": lambda x: nm.regularized_nash(preference, reference, x),
-        "tolerance": lambda x: nm.regularized_nash(preference, reference, 0.1, x),
-        "step_size ": lambda x: mp.nash_mirror_prox(preference, reference, 0.1, 2, x),
+        "temperature": lambda x: nm.nash_md(nm.PreferenceGame(preference, reference, x), 2),
+        "step_size": lambda x: nm.nash_md(nm.PreferenceGame(preference, reference, 0.1), 2, x),
+        "temperature ": lambda x: nm.regularized_nash(nm.PreferenceGame(preference, reference, x)),
+        "tolerance": lambda x: nm.regularized_nash(
+            nm.PreferenceGame(preference, reference, 0.1), x
+        ),
+        "step_size ": lambda x: mp.nash_mirror_prox(
+            nm.PreferenceGame(preference, reference, 0.1), 2, x
+        ),
         "temperature  ": lambda x: nm.nash_md_rate(x, 3),
         "step_size  ": lambda x: nm.shifted_temperature(0.5, x),
         "weight": lambda x: SPACE.token_mixture(logits, logits, x),
-        "decay": lambda x: nm.nash_ema_pg(SPACE, drawn(9)[0], logits, 0.1, 1, x),
+        "decay": lambda x: nm.nash_ema_pg(
+            SPACE, nm.PreferenceGame(drawn(9)[0], SPACE.log_probs(logits), 0.1), 1, x
+        ),
         "temperature   ": mp.largest_step,
         "average": lambda x: mp.practical_mirror_prox(
-            SPACE, drawn(9)[0], logits, 0.1, 1, average=x
+            SPACE, nm.PreferenceGame(drawn(9)[0], SPACE.log_probs(logits), 0.1), 1, average=x
         ),
     }
     for name, call in calls.items():
@@ -276,79 +304,6 @@ def test_numbers_of_numpy_are_numbers_and_arrays_are_refused_by_name():
         for array in (np.array(0.5), np.array([0.5, 0.5])):
             with pytest.raises(TypeError, match=f"{name.strip()}: expected a number"):
                 call(array)
-
-
-# ------------------------------------------------------------------------------ Bradley-Terry
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("n", [2, 6, 30])
-def test_the_default_tolerance_fits_the_dtype(dtype, n):
-    generator = torch.Generator().manual_seed(n)
-    reward = torch.randn(10, n, generator=generator, dtype=F64)
-    reward = reward - reward.mean(-1, keepdim=True)
-    found = nm.bradley_terry(nm.bradley_terry_preference(reward).to(dtype))
-    assert found.dtype == dtype
-    limit = 1e-3 if dtype == torch.float32 else 1e-9
-    torch.testing.assert_close(found.double(), reward, rtol=0, atol=limit)
-    # Where no reward is true the gradient is small all the same.
-    drawn_ = nm.random_preference(n, generator, (10,)).to(dtype)
-    fit = nm.bradley_terry(drawn_)
-    left = (nm.bradley_terry_preference(fit) - drawn_).sum(-1)
-    assert left.abs().max() < 40 * n * torch.finfo(dtype).eps + 1e-11
-
-
-@pytest.mark.parametrize("unit", [1e-300, 1e-14, 1e300])
-def test_weights_have_no_units(unit):
-    preference = nm.random_preference(5, torch.Generator().manual_seed(1), (6,))
-    weights = torch.rand(6, 5, 5, generator=torch.Generator().manual_seed(2), dtype=F64)
-    plain, scaled = (nm.bradley_terry(preference, u * weights) for u in (1.0, unit))
-    torch.testing.assert_close(plain, scaled, rtol=0, atol=1e-10)
-
-
-def test_a_pair_that_is_never_drawn_is_silent_whatever_it_holds():
-    preference = nm.random_preference(4, torch.Generator().manual_seed(1))
-    weights = torch.ones(4, 4, dtype=F64)
-    weights[0, 1] = weights[1, 0] = 0
-    wanted = nm.bradley_terry(preference, weights)
-    for value in (math.nan, math.inf, -7.0):
-        spoilt = preference.clone()
-        spoilt[0, 1] = value
-        torch.testing.assert_close(nm.bradley_terry(spoilt, weights), wanted, rtol=0, atol=0)
-        with pytest.raises(ValueError, match="preference"):
-            nm.bradley_terry(spoilt)
-    for bad in (-weights, weights * math.nan, weights / 0):
-        with pytest.raises(ValueError, match="weights: expected finite weights >= 0"):
-            nm.bradley_terry(preference, bad)
-    with pytest.raises(TypeError, match="weights"):
-        nm.bradley_terry(preference, weights.float())
-    with pytest.raises(ValueError, match="weights"):
-        nm.bradley_terry(preference.expand(2, 4, 4), weights.expand(3, 4, 4))
-    with pytest.raises(ValueError, match="path of wins"):
-        nm.bradley_terry(preference, 0 * weights)
-
-
-def test_a_tolerance_that_is_not_met_says_what_is_left(monkeypatch):
-    from mdtheory.nlhf.nash_md import models
-
-    monkeypatch.setattr(models, "NEWTON_STEPS", 1)
-    with pytest.raises(ArithmeticError, match="is left"):
-        nm.bradley_terry(nm.random_preference(5, torch.Generator().manual_seed(1)))
-
-
-def test_faces_and_answers_must_be_numbers():
-    with pytest.raises(ValueError, match="dice: expected finite"):
-        nm.dice_preference([[1, 2], [math.nan, 3]])
-    model = nm.NeuralPreference(2, 4, torch.Generator().manual_seed(0))
-    first, won = torch.zeros(3, 2), torch.tensor([0.0, 1.0, 1.0])
-    for data, words in (
-        (nm.Comparisons(first * math.nan, first, won), "data.first: expected finite"),
-        (nm.Comparisons(first, first, won[:, None]), "data.won: expected shape"),
-        (nm.Comparisons(first[:0], first[:0], won[:0]), "data.won"),
-        (nm.Comparisons(first[:2], first, won), "data.first"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            nm.fit_preference(model, data, torch.Generator(), steps=1)
 
 
 # ------------------------------------------------------------------------------ the equilibrium
@@ -361,7 +316,9 @@ def test_the_derivative_of_the_equilibrium_is_that_of_its_equation():
 
     def solve(matrix, logits, temperature):
         preference = 0.5 + 0.1 * (matrix - matrix.mT)
-        return nm.regularized_nash(preference, logits.log_softmax(-1), temperature)
+        return nm.regularized_nash(
+            nm.PreferenceGame(preference, logits.log_softmax(-1), temperature)
+        )
 
     arguments = (skew, reference[0], tau)
     assert torch.autograd.gradcheck(solve, [each.requires_grad_() for each in arguments])
@@ -373,7 +330,7 @@ def test_the_equilibrium_is_the_quantal_response_of_the_game_of_half_preferences
 
     preference, reference = drawn(5, 8)
     tau = torch.linspace(0.01, 2, 8, dtype=F64)
-    nash = nm.regularized_nash(preference, reference, tau)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
     x, y = games.quantal_response(games.MatrixGame(preference - 0.5), tau, (reference, reference))
     torch.testing.assert_close(x.exp(), nash.exp(), rtol=0, atol=1e-9)
     torch.testing.assert_close(y.exp(), nash.exp(), rtol=0, atol=1e-9)
@@ -382,6 +339,11 @@ def test_the_equilibrium_is_the_quantal_response_of_the_game_of_half_preferences
 @pytest.mark.parametrize("tau", [1e-3, 0.3, 100.0])
 def test_float32_equilibria(tau):
     preference, reference = (part.float() for part in drawn(6, 10))
-    nash = nm.regularized_nash(preference, reference, tau)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
     assert nash.dtype == torch.float32
-    assert nm.regularized_exploitability(preference, nash, reference, tau).max() < 1e-5
+    assert nm.exploitability(nm.PreferenceGame(preference, reference, tau), nash).max() < 1e-5
+
+
+def test_faces_must_be_numbers():
+    with pytest.raises(ValueError, match="dice: expected finite"):
+        nm.dice_preference([[1, 2], [math.nan, 3]])

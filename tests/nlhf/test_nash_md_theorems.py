@@ -43,9 +43,9 @@ def payoff(preference, p, q, reference, tau):
 def test_the_gain_of_a_best_response_in_closed_form(n):
     preference, reference, p, q = setting(n)
     tau = TEMPERATURES
-    best = nm.best_response(preference, q, reference, tau)
+    best = nm.best_response(nm.PreferenceGame(preference, reference, tau), q)
     gain = payoff(preference, best, q, reference, tau) - 0.5
-    close(gain, nm.regularized_exploitability(preference, q, reference, tau))
+    close(gain, nm.exploitability(nm.PreferenceGame(preference, reference, tau), q))
     # The third form, and the payoff of any policy.
     inner = reference + (preference @ q.exp()[..., None])[..., 0] / tau[..., None]
     third = tau * (inner.logsumexp(-1) + nm.kl(q, reference)) - 0.5
@@ -57,10 +57,10 @@ def test_the_gain_of_a_best_response_in_closed_form(n):
 @pytest.mark.theorem("prop-exploitability", "mutant")
 def test_the_divergence_the_other_way_is_not_the_gain():
     preference, reference, _, q = setting(5)
-    best = nm.best_response(preference, q, reference, 0.2)
+    best = nm.best_response(nm.PreferenceGame(preference, reference, 0.2), q)
     gain = payoff(preference, best, q, reference, 0.2) - 0.5
     fails(close, gain, 0.2 * nm.kl(best, q), true=(gain, 0.2 * nm.kl(q, best)))
-    swapped = nm.best_response(preference.mT, q, reference, 0.2)
+    swapped = nm.best_response(nm.PreferenceGame(preference.mT, reference, 0.2), q)
     fails(close, gain, 0.2 * nm.kl(q, swapped), true=(gain, 0.2 * nm.kl(q, best)))
 
 
@@ -68,7 +68,7 @@ def test_the_divergence_the_other_way_is_not_the_gain():
 def test_no_policy_gains_more_than_the_best_response():
     preference, reference, p, q = setting(5)
     gain = payoff(preference, p, q, reference, TEMPERATURES) - 0.5
-    at_most(gain, nm.regularized_exploitability(preference, q, reference, TEMPERATURES))
+    at_most(gain, nm.exploitability(nm.PreferenceGame(preference, reference, TEMPERATURES), q))
 
 
 # ------------------------------------------------------------------ thm-regularised-nash
@@ -78,13 +78,13 @@ def test_no_policy_gains_more_than_the_best_response():
 @pytest.mark.parametrize("n", ACTIONS)
 def test_the_equilibrium_is_the_fixed_point_and_is_reached_from_elsewhere(n):
     preference, reference, *_ = setting(n, 50)
-    found = nm.regularized_nash(preference, reference, TEMPERATURES)
-    best = nm.best_response(preference, found, reference, TEMPERATURES)
+    found = nm.regularized_nash(nm.PreferenceGame(preference, reference, TEMPERATURES))
+    best = nm.best_response(nm.PreferenceGame(preference, reference, TEMPERATURES), found)
     assert (TEMPERATURES * nm.span(found - best)).max() < 1e-12
     # A damped fixed point iteration, which knows of no Newton step.
     policy = policies(n, 3, 50, seed=9)
     for _ in range(6000):
-        best = nm.best_response(preference, policy, reference, TEMPERATURES)
+        best = nm.best_response(nm.PreferenceGame(preference, reference, TEMPERATURES), policy)
         policy = nm.mixture(policy, best, 0.03)
     close(policy.exp(), found.exp(), tolerance=1e-9)
 
@@ -133,7 +133,7 @@ def test_newtons_jacobian_is_the_derivative_and_invertible():
 @pytest.mark.parametrize("n", ACTIONS)
 def test_what_the_equilibrium_receives_is_a_divergence(n):
     preference, reference, _, q = setting(n)
-    nash = nm.regularized_nash(preference, reference, TEMPERATURES)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, TEMPERATURES))
     left = payoff(preference, nash, q, reference, TEMPERATURES)
     close(left, 0.5 + TEMPERATURES * nm.kl(q, nash), tolerance=1e-10)
     both = nm.kl(nash, reference) + nm.kl(reference, nash)
@@ -144,16 +144,16 @@ def test_what_the_equilibrium_receives_is_a_divergence(n):
 @pytest.mark.theorem("prop-nash-gap", "bound")
 def test_the_equilibrium_is_near_and_distance_is_at_most_exploitability():
     preference, reference, _, q = setting(5)
-    nash = nm.regularized_nash(preference, reference, TEMPERATURES)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, TEMPERATURES))
     at_most(nm.kl(nash, reference), 1 / (2 * TEMPERATURES))
-    gain = nm.regularized_exploitability(preference, q, reference, TEMPERATURES)
+    gain = nm.exploitability(nm.PreferenceGame(preference, reference, TEMPERATURES), q)
     at_most(TEMPERATURES * nm.kl(q, nash), gain)
 
 
 @pytest.mark.theorem("prop-nash-gap", "mutant")
 def test_the_reversed_divergence_and_another_policy_fail():
     preference, reference, p, q = setting(5)
-    nash = nm.regularized_nash(preference, reference, 0.2)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, 0.2))
     left = payoff(preference, nash, q, reference, 0.2)
     true = left, 0.5 + 0.2 * nm.kl(q, nash)
     fails(close, left, 0.5 + 0.2 * nm.kl(nash, q), true=true, tolerance=1e-10)
@@ -302,7 +302,7 @@ def test_a_step_the_other_way_breaks_the_lemma():
 def test_one_step_of_nash_md(share):
     preference, reference, policy, _ = setting(5)
     tau = TEMPERATURES
-    nash = nm.regularized_nash(preference, reference, tau)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
     eta = share / tau
     mixed = nm.mixture(policy, reference, share)
     gain = (preference @ mixed.exp()[..., None])[..., 0]
@@ -322,8 +322,8 @@ def test_one_step_of_nash_md(share):
 def test_the_last_policy_of_the_schedule():
     preference, reference, *_ = setting(5, 100)
     tau = TEMPERATURES.expand(3, 100)
-    nash = nm.regularized_nash(preference, reference, tau)
-    run = list(nm.nash_md_iterates(preference, reference, tau, 200))
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
+    run = list(nm.nash_md_iterates(nm.PreferenceGame(preference, reference, tau), 200))
     far = torch.stack([nm.kl(nash, policy) for policy in run[1:]])
     at_most(far, nm.nash_md_rate(tau, 200))
     at_most(far, nm.nash_md_rate(tau, 200) / 16)
@@ -333,16 +333,16 @@ def test_the_last_policy_of_the_schedule():
 def test_self_play_without_a_mixture_and_a_wrong_equilibrium_break_the_rate():
     preference, reference, *_ = setting(5, 100)
     tau = torch.full((100,), 1.0, dtype=F64)
-    nash = nm.regularized_nash(preference, reference, tau)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
     policy, far, wrong = reference, [], []
-    other = nm.regularized_nash(preference.mT.contiguous(), reference, tau)
+    other = nm.regularized_nash(nm.PreferenceGame(preference.mT.contiguous(), reference, tau))
     for t in range(2000):
         eta = 2 / (t + 2)
         gain = (preference @ policy.exp()[..., None])[..., 0]
         policy = (policy + eta * gain).log_softmax(-1)  # the pull to the reference is forgotten
         far.append(nm.kl(nash, policy))
     right = []
-    for regular in nm.nash_md_iterates(preference, reference, tau, 2000):
+    for regular in nm.nash_md_iterates(nm.PreferenceGame(preference, reference, tau), 2000):
         wrong.append(nm.kl(other, regular))
         right.append(nm.kl(nash, regular))
     rate = nm.nash_md_rate(tau, 2000) / 16
@@ -362,11 +362,11 @@ def test_the_mixtures_are_magnetic_mirror_descent_at_another_temperature(n):
     shifted = nm.shifted_temperature(tau, eta)
     ours = nm.mixture(reference, reference, 0.5).expand(2, 10, n)
     for policy in itertools.islice(
-        nm.nash_md_iterates(preference, reference, tau, 300, eta), 0, None
+        nm.nash_md_iterates(nm.PreferenceGame(preference, reference, tau), 300, eta), 0, None
     ):
         mixed = nm.mixture(policy, reference, (eta * tau)[..., None])
         assert nm.span(mixed - ours).max() < 1e-12
-        ours = nm.magnetic_step(preference, ours, ours, reference, shifted, eta)
+        ours = nm.magnetic_step(nm.PreferenceGame(preference, reference, shifted), ours, ours, eta)
 
 
 @pytest.mark.theorem("thm-equivalence", "bound")
@@ -375,8 +375,8 @@ def test_the_mixture_contracts():
     for tau, eta in ((0.1, 0.3), (0.5, 1.0), (0.05, 0.2), (1.0, 0.9)):
         shifted = nm.shifted_temperature(tau, eta)
         assert eta <= 4 * shifted
-        limit = nm.regularized_nash(preference, reference, shifted)
-        policies_ = nm.nash_md_iterates(preference, reference, tau, 60, eta)
+        limit = nm.regularized_nash(nm.PreferenceGame(preference, reference, shifted))
+        policies_ = nm.nash_md_iterates(nm.PreferenceGame(preference, reference, tau), 60, eta)
         far = torch.stack(
             [nm.kl(limit, nm.mixture(policy, reference, eta * tau)) for policy in policies_]
         )
@@ -386,13 +386,13 @@ def test_the_mixture_contracts():
 @pytest.mark.theorem("thm-equivalence", "mutant")
 def test_the_temperature_itself_and_too_long_a_step_fail():
     preference, reference, *_ = setting(3, 10)
-    policy = nm.nash_md(preference, reference, 0.4, 3, 0.7)
+    policy = nm.nash_md(nm.PreferenceGame(preference, reference, 0.4), 3, 0.7)
     mixed = nm.mixture(policy, reference, 0.28)
 
     def magnetic(tau):
         ours = reference
         for _ in range(3):
-            ours = nm.magnetic_step(preference, ours, ours, reference, tau, 0.7)
+            ours = nm.magnetic_step(nm.PreferenceGame(preference, reference, tau), ours, ours, 0.7)
         return ours
 
     true = mixed, magnetic(nm.shifted_temperature(0.4, 0.7))
@@ -402,8 +402,10 @@ def test_the_temperature_itself_and_too_long_a_step_fail():
     start = torch.tensor([0.6, 0.3, 0.1], dtype=F64).log()
 
     def sides(tau, eta):
-        limit = nm.regularized_nash(cycle, start, nm.shifted_temperature(tau, eta))
-        run = nm.nash_md_iterates(cycle, start, tau, 100, eta)
+        limit = nm.regularized_nash(
+            nm.PreferenceGame(cycle, start, nm.shifted_temperature(tau, eta))
+        )
+        run = nm.nash_md_iterates(nm.PreferenceGame(cycle, start, tau), 100, eta)
         far = torch.stack([nm.kl(limit, nm.mixture(p, start, eta * tau)) for p in run])
         return far[1:], (1 - eta * tau) * far[:-1]
 
@@ -414,9 +416,11 @@ def test_the_temperature_itself_and_too_long_a_step_fail():
 def test_where_the_constant_step_ends():
     preference, reference, *_ = setting(5, 50)
     tau, eta = 0.2, 0.5
-    last = nm.nash_md(preference, reference, tau, 600, eta)
-    mixed = nm.regularized_nash(preference, reference, nm.shifted_temperature(tau, eta))
-    limit = nm.best_response(preference, mixed, reference, tau)
+    last = nm.nash_md(nm.PreferenceGame(preference, reference, tau), 600, eta)
+    mixed = nm.regularized_nash(
+        nm.PreferenceGame(preference, reference, nm.shifted_temperature(tau, eta))
+    )
+    limit = nm.best_response(nm.PreferenceGame(preference, reference, tau), mixed)
     assert nm.span(last - limit).max() < 1e-11
     assert nm.span(nm.mixture(limit, reference, eta * tau) - mixed).max() < 1e-11
 
@@ -424,10 +428,14 @@ def test_where_the_constant_step_ends():
 @pytest.mark.theorem("cor-constant-bias", "mutant")
 def test_it_does_not_end_at_the_equilibrium():
     preference, reference, *_ = setting(5, 50)
-    last = nm.nash_md(preference, reference, 0.2, 600, 0.5)
-    mixed = nm.regularized_nash(preference, reference, nm.shifted_temperature(0.2, 0.5))
-    true = last, nm.best_response(preference, mixed, reference, 0.2)
-    fails(close, last, nm.regularized_nash(preference, reference, 0.2), true=true)
+    last = nm.nash_md(nm.PreferenceGame(preference, reference, 0.2), 600, 0.5)
+    mixed = nm.regularized_nash(
+        nm.PreferenceGame(preference, reference, nm.shifted_temperature(0.2, 0.5))
+    )
+    true = last, nm.best_response(nm.PreferenceGame(preference, reference, 0.2), mixed)
+    fails(
+        close, last, nm.regularized_nash(nm.PreferenceGame(preference, reference, 0.2)), true=true
+    )
 
 
 # ------------------------------------------------------------------ prop-reward-to-go

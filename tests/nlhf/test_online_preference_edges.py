@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mdtheory.nlhf import online_preference as op
+from mdtheory.nlhf.nash_md import PreferenceGame
 
 F64 = torch.float64
 N = 5
@@ -74,8 +75,10 @@ def test_a_pair_that_is_never_drawn_is_silent_whatever_its_loss():
         return torch.where(unseen, torch.tensor(math.inf, dtype=F64), plain)
 
     leaf = policy.clone().requires_grad_()
-    found = op.expected_loss(wild, preference, leaf, reference, 0.5, sampling)
-    plain = op.expected_loss(op.ipo_loss, preference, leaf, reference, 0.5, sampling)
+    found = op.expected_loss(PreferenceGame(preference, reference, 0.5), wild, leaf, sampling)
+    plain = op.expected_loss(
+        PreferenceGame(preference, reference, 0.5), op.ipo_loss, leaf, sampling
+    )
     torch.testing.assert_close(found, plain, rtol=0, atol=0)
     slopes = [torch.autograd.grad(each, leaf)[0] for each in (found, plain)]
     torch.testing.assert_close(*slopes, rtol=0, atol=0)
@@ -87,16 +90,19 @@ def test_a_pair_that_is_never_drawn_is_silent_whatever_its_loss():
 def test_laws_with_zeros_may_sample(gradient):
     preference, policy, reference, _ = drawn()
     sampling = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=F64).log()
-    assert gradient(preference, policy, reference, 0.5, sampling).isfinite().all()
+    game = PreferenceGame(preference, reference, 0.5)
+    assert gradient(game, policy, sampling).isfinite().all()
 
 
 def test_a_grid_of_temperatures_meets_one_policy():
     preference, policy, reference, _ = drawn()
     tau = torch.tensor([[0.1], [0.5], [2.0]], dtype=F64)
-    many = op.expected_loss(op.dpo_loss, preference, policy, reference, tau)
+    many = op.expected_loss(PreferenceGame(preference, reference, tau), op.dpo_loss, policy)
     assert many.shape == (3, 1)
     for k in range(3):
-        one = op.expected_loss(op.dpo_loss, preference, policy, reference, tau[k, 0].item())
+        one = op.expected_loss(
+            PreferenceGame(preference, reference, tau[k, 0].item()), op.dpo_loss, policy
+        )
         torch.testing.assert_close(many[k, 0], one)
 
 
@@ -104,11 +110,13 @@ def test_numbers_of_numpy_are_numbers_and_arrays_are_refused_by_name():
     preference, policy, reference, _ = drawn()
     calls = {
         "temperature": lambda x: op.ipo_loss(ROW, ROW, ROW, ROW, x),
-        "temperature ": lambda x: op.online_ipo_gradient(preference, policy, reference, x),
-        "weight": lambda x: op.ipo_md_loss(preference, policy, reference, 0.5, x),
+        "temperature ": lambda x: op.online_ipo_gradient(
+            PreferenceGame(preference, reference, x), policy
+        ),
+        "weight": lambda x: op.ipo_md_loss(PreferenceGame(preference, reference, 0.5), policy, x),
         "margin": lambda x: op.slic_loss(ROW, ROW, ROW, ROW, 0.5, x),
         "step_size": lambda x: op.sppo_loss(ROW, ROW, WON, x),
-        "length": lambda x: op.newton_iterates(preference, reference, 0.5, 2, x),
+        "length": lambda x: op.newton_iterates(PreferenceGame(preference, reference, 0.5), 2, x),
         "step_size ": lambda x: op.descend(lambda p: p, policy, x, 1),
         "baseline": lambda x: op.kto_loss(ROW, ROW, LIKED, 0.5, x),
     }
@@ -123,8 +131,8 @@ def test_numbers_of_numpy_are_numbers_and_arrays_are_refused_by_name():
 def test_what_is_returned_is_no_view_of_what_came():
     preference, policy, reference, sampling = drawn()
     kept = [each.clone() for each in (policy, reference, sampling)]
-    op.newton_iterates(preference, reference, 0.5, 0, 0.5, policy=policy).fill_(7.0)
-    op.newton_iterates(preference, reference, 0.5, 0, 0.5).fill_(7.0)
+    op.newton_iterates(PreferenceGame(preference, reference, 0.5), 0, 0.5, policy=policy).fill_(7.0)
+    op.newton_iterates(PreferenceGame(preference, reference, 0.5), 0, 0.5).fill_(7.0)
     op.descend(lambda p: p, policy, 0.1, 0).fill_(7.0)
     op.log_ratio_margin(policy, 0 * policy, 0 * policy, 0 * policy).fill_(7.0)
     assert all(torch.equal(a, b) for a, b in zip(kept, (policy, reference, sampling), strict=True))

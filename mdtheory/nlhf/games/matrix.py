@@ -7,10 +7,10 @@ from torch import Tensor
 
 from mdtheory.checks import require_finite, require_tensor
 from mdtheory.convex.mirror_maps import require_log_probabilities
-from mdtheory.nlhf.games.strategies import Strategies, require_pair, units
+from mdtheory.nlhf.games.strategies import Strategies, ZeroSumGame, require_pair, units
 
 
-class MatrixGame:
+class MatrixGame(ZeroSumGame[Strategies]):
     r"""Zero-sum games in normal form, many at once.
 
     Definition ``def-matrix-game``: the row player picks :math:`x`, the column player :math:`y`,
@@ -191,3 +191,7 @@ class MatrixGame:
         """
         cost, paid = self.split(self.losses(self.check("strategies", strategies).exp()))
         return -cost.amin(-1) - paid.amin(-1)
+
+    def exploitability(self, strategies: Strategies) -> Tensor:
+        """Half of :meth:`nash_conv`, equation ``eq-game-exploitability``."""
+        return self.nash_conv(strategies) / 2

@@ -1,6 +1,9 @@
-"""Pairs of strategies, as log-probabilities."""
+"""Pairs of strategies, as log-probabilities, and the games that are played with them."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -8,6 +11,15 @@ from torch import Tensor
 from mdtheory.checks import require_same_kind, require_tensor
 
 Strategies = tuple[Tensor, Tensor]
+Played = TypeVar("Played")
+
+
+class ZeroSumGame(ABC, Generic[Played]):
+    """A zero-sum game of two players, of which :func:`exploitability` can be asked."""
+
+    @abstractmethod
+    def exploitability(self, strategies: Played, /) -> Tensor:
+        """What a player gains by a best response, in the mean of both players."""
 
 
 def require_pair(name: str, value: object, like: Tensor) -> Strategies:

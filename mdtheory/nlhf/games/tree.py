@@ -11,11 +11,11 @@ from torch import Tensor
 from mdtheory.checks import require_values
 from mdtheory.convex.mirror_maps import require_log_probabilities
 from mdtheory.nlhf.games.arrays import require_arrays
-from mdtheory.nlhf.games.strategies import Strategies, require_pair, units
+from mdtheory.nlhf.games.strategies import Strategies, ZeroSumGame, require_pair, units
 from mdtheory.nlhf.games.walk import Describe, walk
 
 
-class ExtensiveGame:
+class ExtensiveGame(ZeroSumGame[Strategies]):
     r"""A zero-sum game of two players with perfect recall, in sequence form.
 
     Definition ``def-sequence-form``. An *information set* of a player is a row of ``actions``
@@ -377,6 +377,10 @@ class ExtensiveGame:
         """
         weights = self.reach(self.check("strategies", strategies))
         return -self.least_costs(self.losses(weights))[1].sum(-1)
+
+    def exploitability(self, strategies: Strategies) -> Tensor:
+        """Half of :meth:`nash_conv`, equation ``eq-game-exploitability``."""
+        return self.nash_conv(strategies) / 2
 
     def level(self, flat: Tensor, begin: int, end: int) -> Tensor:
         """The rows of one level out of a vector over sequences, as a view.

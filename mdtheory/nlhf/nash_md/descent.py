@@ -10,17 +10,13 @@ from torch import Tensor
 
 from mdtheory.checks import require_count, require_scale, require_values
 from mdtheory.convex.mirror_maps import dual_step, mixture
-from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, require_step
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_game, require_step
 
 Step = float | Tensor
 
 
 def nash_md(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Tensor:
     r"""Nash mirror descent: the last policy.
 
@@ -30,10 +26,8 @@ def nash_md(
     ``cor-constant-bias``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape; 0 is allowed with
-            a constant step, and is Hedge in self-play.
+        game: preference games; a temperature of 0 is allowed with a constant step, and is Hedge in
+            self-play.
         iterations: how many, at least 0.
         step_size: :math:`\eta` with :math:`0 < \eta\tau < 1`, a number or a tensor of the batch's
             shape; ``None`` for :math:`\eta_t = 2/(\tau(t + 2))`.
@@ -42,61 +36,44 @@ def nash_md(
         Log-probabilities ``(..., n)`` of the batch's shape.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, fewer than 0 iterations, a step out of range, or no step with a
-            temperature of 0.
+        TypeError: no preference game, or a step of another kind.
+        ValueError: fewer than 0 iterations, a step out of range, or no step with a temperature
+            of 0.
 
     Source:
         Munos et al. (2024), section 6.
     """
-    run = _duals(*_prepare(preference, reference, temperature, iterations, step_size))
-    *_, last = deque(run, maxlen=1)
+    *_, last = deque(_duals(game, *_schedule(game, iterations, step_size)), maxlen=1)
     return last.log_softmax(-1)
 
 
 def nash_md_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Iterator[Tensor]:
     r"""All policies of :func:`nash_md`, the first one, the reference, included.
 
     Args:
-        preference: as in :func:`nash_md`.
-        reference: likewise.
-        temperature: likewise.
+        game: as in :func:`nash_md`.
         iterations: likewise.
         step_size: likewise.
 
     Returns:
         An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.
-
-    Raises:
-        TypeError: as :func:`nash_md`.
-        ValueError: likewise.
     """
-    run = _duals(*_prepare(preference, reference, temperature, iterations, step_size))
+    run = _duals(game, *_schedule(game, iterations, step_size))
     return (dual.log_softmax(-1) for dual in run)
 
 
 def self_play_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Iterator[Tensor]:
     r"""Online mirror descent: from the mixture as :func:`nash_md`, but against the policy itself.
 
     Equation ``eq-self-play``; it is the magnetic step ``eq-magnetic-step`` against its own policy
-    with :math:`\gamma = \eta/(1 - \eta\tau)`. With ``temperature`` 0 it is Hedge in self-play.
+    with :math:`\gamma = \eta/(1 - \eta\tau)`. At a temperature of 0 it is Hedge in self-play.
 
     Args:
-        preference: as in :func:`nash_md`.
-        reference: likewise.
-        temperature: likewise.
+        game: as in :func:`nash_md`.
         iterations: likewise.
         step_size: likewise.
 
@@ -110,9 +87,7 @@ def self_play_iterates(
     Source:
         Munos et al. (2024), equation (8).
     """
-    run = _duals(
-        *_prepare(preference, reference, temperature, iterations, step_size), against_itself=True
-    )
+    run = _duals(game, *_schedule(game, iterations, step_size), against_itself=True)
     return (dual.log_softmax(-1) for dual in run)
 
 
@@ -181,21 +156,16 @@ def _duals(
         yield dual
 
 
-def _prepare(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None,
-) -> tuple[PreferenceGame, Tensor, Iterator[tuple[Step, Step]]]:
-    """The game, where to start, and for each iteration the mixture's weight and the step."""
+def _schedule(
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None
+) -> tuple[Tensor, Iterator[tuple[Step, Step]]]:
+    """Where to start, and for each iteration the mixture's weight and the step."""
+    require_game(game, positive=step_size is None)
     require_count("iterations", iterations, 0)
     if step_size is None:
-        game = require_positive(preference, reference, temperature)
         tau = game._weight
         shares = (2 / (t + 2) for t in range(iterations))
-        return game, game.policy(), ((share, share / tau) for share in shares)
-    game = PreferenceGame(preference, reference, temperature)
+        return game.policy(), ((share, share / tau) for share in shares)
     step = require_step(step_size, game)
     weight = step * game._weight
     if isinstance(weight, Tensor):
@@ -208,4 +178,4 @@ def _prepare(
     start = game.policy()
     if isinstance(step, Tensor):
         start = start.expand(torch.broadcast_shapes(start.shape, step.shape))
-    return game, start, ((weight, step) for _ in range(iterations))
+    return start, ((weight, step) for _ in range(iterations))

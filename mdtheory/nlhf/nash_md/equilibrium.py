@@ -7,15 +7,10 @@ from torch import Tensor
 
 from mdtheory.checks import require_number
 from mdtheory.nlhf.games.newton import regularized_equilibrium
-from mdtheory.nlhf.nash_md.preference import require_positive
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_game
 
 
-def regularized_nash(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
-    tolerance: float = 1e-12,
-) -> Tensor:
+def regularized_nash(game: PreferenceGame, tolerance: float = 1e-12) -> Tensor:
     r"""The Nash equilibrium of the regularised preference game.
 
     Theorem ``thm-regularised-nash``: the only policy with
@@ -24,26 +19,25 @@ def regularized_nash(
     temperature where it does not arrive.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        game: preference games, of temperatures above 0.
         tolerance: the span of :math:`\tau(\log\pi - \log\mu) - P(\cdot\succ\pi)` at the answer,
             in units of preference, never asked below what the dtype can hold.
 
     Returns:
-        Log-probabilities ``(..., n)`` of the batch's shape.
+        Log-probabilities ``(..., n)`` of the batch's shape. Gradients flow to the preferences, the
+        reference and the temperature.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game.
+        ValueError: a temperature of 0.
         ArithmeticError: no policy within the tolerance was found.
 
     Source:
         Munos et al. (2024), proposition 1, for existence and uniqueness.
     """
-    game = require_positive(preference, reference, temperature)
+    require_game(game, positive=True)
     require_number("tolerance", tolerance, 0.0, strict=True)
-    tau = torch.as_tensor(game.temperature, dtype=preference.dtype, device=preference.device)
+    like = game.preference
+    tau = torch.as_tensor(game.temperature, dtype=like.dtype, device=like.device)
     # P and P - 1/2 agree up to a constant, and the second is skew.
-    costs = 0.5 - game.preference
-    return regularized_equilibrium(costs, (game.actions,), game.reference, tau, tolerance)
+    return regularized_equilibrium(0.5 - like, (game.actions,), game.reference, tau, tolerance)

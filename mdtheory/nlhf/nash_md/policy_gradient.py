@@ -16,7 +16,7 @@ from mdtheory.checks import (
     require_tensor,
 )
 from mdtheory.convex.mirror_maps import kl
-from mdtheory.nlhf.nash_md.preference import require_preference
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_game
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 
 CREDITS = ("to-go", "sequence", "local")
@@ -26,7 +26,7 @@ def policy_gradient_surrogate(
     token_log_probs: Tensor,
     reference_token_log_probs: Tensor,
     preferred: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
     credit: str = "to-go",
 ) -> Tensor:
     r"""A number for each sequence whose gradient is the policy gradient estimate.
@@ -39,7 +39,7 @@ def policy_gradient_surrogate(
         reference_token_log_probs: of the reference, likewise.
         preferred: how often the sequence is preferred to the opponent, or a label 0 or 1,
             shape ``(...)``.
-        temperature: :math:`\tau \ge 0`.
+        temperature: :math:`\tau \ge 0`, a number or a tensor that broadcasts to ``(...)``.
         credit: which log-ratios meet the score of token :math:`n`: ``"sequence"``, those of all
             tokens; ``"to-go"``, those of tokens :math:`m \ge n`; ``"local"``, its own alone, which
             is *biased* and stands here to be compared with.
@@ -57,14 +57,15 @@ def policy_gradient_surrogate(
     """
     if credit not in CREDITS:
         raise ValueError(f"credit: expected one of {CREDITS}, got {credit!r}")
-    require_number("temperature", temperature, 0.0)
     _require_tokens(token_log_probs, reference_token_log_probs, preferred)
+    batch = preferred.shape
+    tau = require_scale("temperature", temperature, preferred, batch, widens=False, trailing=1)
     ratio = (token_log_probs - reference_token_log_probs).detach()
     if credit == "sequence":
         ratio = ratio.sum(-1, keepdim=True)
     elif credit == "to-go":
         ratio = ratio.flip(-1).cumsum(-1).flip(-1)
-    gain = preferred.detach()[..., None] - 0.5 - temperature * ratio
+    gain = preferred.detach()[..., None] - 0.5 - tau * ratio
     return (token_log_probs * gain).sum(-1)
 
 
@@ -142,9 +143,7 @@ def objective_gradient(
 
 def nash_md_pg(
     space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
+    game: PreferenceGame,
     iterations: int,
     mixture_weight: float | Tensor = 0.125,
     *,
@@ -159,9 +158,7 @@ def nash_md_pg(
 
     Args:
         space: the sequences.
-        preference: :math:`P` over them, shape ``(..., V**L, V**L)``.
-        reference_logits: of :math:`\mu`, shape ``(..., prefixes, V)``.
-        temperature: :math:`\tau \ge 0`.
+        game: preference games whose actions are the ``V**L`` sequences.
         iterations: steps of Adam.
         mixture_weight: :math:`\beta` in [0, 1], a number or a tensor of the batch's shape, so that
             a whole grid is one call.
@@ -173,25 +170,23 @@ def nash_md_pg(
         The last logits, shape ``(..., prefixes, V)``.
 
     Raises:
-        TypeError: not floating-point tensors of one dtype.
+        TypeError: no preference game, or weights of another dtype.
         ValueError: wrong shapes or ranges, or samples without a generator.
 
     Source:
         Munos et al. (2024), section 7.
     """
-    start = _start(space, preference, reference_logits, mixture_weight)
-    climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
+    batch = _batch(space, game, "mixture_weight", mixture_weight)
+    climb = _Climb.from_game(space, game, batch, learning_rate, samples, generator)
     for _ in range(require_count("iterations", iterations, 0)):
-        now = climb.logits.detach()
-        climb.against(preference, space.token_mixture(now, reference_logits, mixture_weight))
+        mixed = space.token_mixture(climb.logits.detach(), climb.reference_logits, mixture_weight)
+        climb.against(game.preference, mixed)
     return climb.logits.detach()
 
 
 def nash_ema_pg(
     space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
+    game: PreferenceGame,
     iterations: int,
     decay: float | Tensor = 0.99,
     *,
@@ -206,9 +201,7 @@ def nash_ema_pg(
 
     Args:
         space: as in :func:`nash_md_pg`.
-        preference: likewise.
-        reference_logits: likewise.
-        temperature: likewise.
+        game: likewise.
         iterations: likewise.
         decay: :math:`\beta` in [0, 1], a number or a tensor of the batch's shape.
         learning_rate: as in :func:`nash_md_pg`.
@@ -225,13 +218,13 @@ def nash_ema_pg(
     Source:
         Munos et al. (2024), section 7; the recursion as the text means it, not as it is printed.
     """
-    start = _start(space, preference, reference_logits, decay, "decay")
-    kept = require_scale("decay", decay, start, maximum=1.0, trailing=2)
-    climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
-    average = start
+    batch = _batch(space, game, "decay", decay)
+    kept = require_scale("decay", decay, game.preference, maximum=1.0, trailing=2)
+    climb = _Climb.from_game(space, game, batch, learning_rate, samples, generator)
+    average = climb.logits.detach().clone()
     for _ in range(require_count("iterations", iterations, 0)):
         average = (1 - kept) * climb.logits.detach() + kept * average
-        climb.against(preference, average)
+        climb.against(game.preference, average)
     return climb.logits.detach()
 
 
@@ -266,8 +259,8 @@ def reward_pg(
     space.check("reference_logits", reference_logits)
     require_same_kind("reference_logits", reference_logits, "the reward", reward)
     batch = require_broadcast("reward", reward.shape[:-1], reference_logits.shape[:-2])
-    start = reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
-    climb = _Climb(space, start, reference_logits, temperature, learning_rate, None, None)
+    tau = require_number("temperature", temperature, 0.0)
+    climb = _Climb(space, reference_logits, batch, tau, learning_rate, None, None)
     for _ in range(require_count("iterations", iterations, 0)):
         climb.step(reward)
     return climb.logits.detach()
@@ -279,23 +272,42 @@ class _Climb:
     def __init__(
         self,
         space: SequenceSpace,
-        start: Tensor,
         reference_logits: Tensor,
-        temperature: float,
+        batch: tuple[int, ...],
+        temperature: float | Tensor,
         learning_rate: float,
         samples: int | None,
         generator: torch.Generator | None,
     ) -> None:
         self.space, self.samples, self.generator = space, samples, generator
-        self.temperature = require_number("temperature", temperature, 0.0)
+        # A batch of temperatures meets one number for each sequence.
+        self.temperature = (
+            temperature[..., None] if isinstance(temperature, Tensor) else temperature
+        )
         require_number("learning_rate", learning_rate, 0.0, strict=True)
         if samples is not None:
             require_count("samples", samples, 1)
             if generator is None:
                 raise ValueError("generator: expected one where samples are drawn, got None")
+        self.reference_logits = reference_logits
+        start = reference_logits.expand(*batch, *reference_logits.shape[-2:])
         self.logits = start.clone().requires_grad_()
         self.reference = space.token_log_probs(reference_logits)
         self.adam = torch.optim.Adam([self.logits], learning_rate, maximize=True)
+
+    @classmethod
+    def from_game(
+        cls,
+        space: SequenceSpace,
+        game: PreferenceGame,
+        batch: tuple[int, ...],
+        learning_rate: float,
+        samples: int | None,
+        generator: torch.Generator | None,
+    ) -> _Climb:
+        """From the reference of a game."""
+        logits = space.logits(game.reference)
+        return cls(space, logits, batch, game.temperature, learning_rate, samples, generator)
 
     def against(self, preference: Tensor, opponent: Tensor) -> None:
         """One step against the policy of these logits."""
@@ -330,23 +342,15 @@ class _Climb:
         self.adam.step()
 
 
-def _start(
-    space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    weight: float | Tensor,
-    name: str = "mixture_weight",
-) -> Tensor:
-    """The reference's logits for every policy of the batch."""
-    require_preference("preference", preference)
-    space.check("reference_logits", reference_logits)
-    require_same_kind("reference_logits", reference_logits, "the preferences", preference)
-    require_shape("preference", preference, (*preference.shape[:-2], space.count, space.count))
-    batch = require_broadcast("preference", preference.shape[:-2], reference_logits.shape[:-2])
-    share = require_scale(name, weight, reference_logits, batch, maximum=1.0)
-    if isinstance(share, Tensor):
-        batch = require_broadcast(name, share.shape, batch)
-    return reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
+def _batch(
+    space: SequenceSpace, game: PreferenceGame, name: str, weight: float | Tensor
+) -> tuple[int, ...]:
+    """The batch of the games and of the weights of their opponents."""
+    if require_game(game).actions != space.count:
+        raise ValueError(f"game: expected {space.count} actions, got {game.actions}")
+    share = require_scale(name, weight, game.preference, game.batch_shape, maximum=1.0)
+    shape = share.shape if isinstance(share, Tensor) else ()
+    return require_broadcast(name, shape, game.batch_shape)
 
 
 def _alike(name: str, value: Tensor, like: Tensor) -> Tensor:

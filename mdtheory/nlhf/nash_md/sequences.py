@@ -11,6 +11,7 @@ from mdtheory.checks import (
     require_finite,
     require_same_kind,
     require_scale,
+    require_shape,
     require_tensor,
 )
 from mdtheory.convex.mirror_maps import mixture
@@ -108,6 +109,28 @@ class SequenceSpace:
             ValueError: a wrong shape, a NaN or an infinity.
         """
         return self.token_log_probs(logits).sum(-1)
+
+    def logits(self, policy: Tensor) -> Tensor:
+        r"""The inverse of :meth:`log_probs`: a policy over sequences, told token by token.
+
+        Args:
+            policy: :math:`\log\pi` over the sequences, shape ``(..., V**L)``, all finite.
+
+        Returns:
+            Log-probabilities of tokens given their prefixes, ``(..., prefixes, V)``.
+
+        Raises:
+            TypeError: not a floating-point tensor.
+            ValueError: a wrong shape, a NaN or an infinity.
+        """
+        require_finite("policy", require_tensor("policy", policy))
+        require_shape("policy", policy, (*policy.shape[:-1], self.count))
+        rows: list[Tensor] = []
+        for _ in range(self.length):
+            level = policy.unflatten(-1, (-1, self.vocabulary))
+            rows.insert(0, level.log_softmax(-1))
+            policy = level.logsumexp(-1)
+        return torch.cat(rows, -2)
 
     def token_mixture(
         self, logits: Tensor, reference_logits: Tensor, weight: float | Tensor
