@@ -23,7 +23,6 @@ TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance
 REACHED = 1e-9
 
 
-@torch.no_grad()
 def linear_program(game: Game) -> tuple[float, Strategies]:
     """Value and equilibrium of one game by a linear programme, solved by HiGHS through SciPy.
 
@@ -49,16 +48,17 @@ def linear_program(game: Game) -> tuple[float, Strategies]:
         von Neumann and Morgenstern (1944); von Stengel (1996) for the sequence form.
     """
     game = require_game(game)
+    if isinstance(game, MatrixGame) and game.batch_shape:
+        raise ValueError(f"game: expected one game, got a batch {tuple(game.batch_shape)}")
     own: Game
-    if isinstance(game, ExtensiveGame):
-        own, centre, unit = game.double().normalized()
-        value, pair = _of_tree(own)
-    else:
-        if game.batch_shape:
-            raise ValueError(f"game: expected one game, got a batch {tuple(game.batch_shape)}")
-        own, centre, unit = MatrixGame(game.payoff.double()).normalized()
-        value, pair = _of_matrix(own)
-    gap = own.nash_conv(pair).item()
+    with torch.no_grad():
+        if isinstance(game, ExtensiveGame):
+            own, centre, unit = game.double().normalized()
+            value, pair = _of_tree(own)
+        else:
+            own, centre, unit = MatrixGame(game.payoff.double()).normalized()
+            value, pair = _of_matrix(own)
+        gap = own.nash_conv(pair).item()
     if not gap <= GAP:
         raise ArithmeticError(
             f"linear_program: the gap of the solver's answer is {gap * unit.item()!r}, more than "

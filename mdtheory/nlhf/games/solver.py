@@ -17,7 +17,6 @@ LOOK = 8
 SHARE = 1e-3
 
 
-@torch.no_grad()
 def solve_matrix_game(
     payoff: Tensor, gap: float | None = None, iterations: int = 100_000
 ) -> Strategies:
@@ -47,7 +46,8 @@ def solve_matrix_game(
     Source:
         Farina, Kroer and Sandholm (2021).
     """
-    game, _, unit = MatrixGame(payoff).normalized()
+    checked = MatrixGame(payoff)
+    game, _, unit = MatrixGame(checked.payoff.detach()).normalized()
     if gap is None:
         wanted = torch.full_like(unit, SHARE)
     else:

@@ -19,7 +19,8 @@ def online_gradient(preference, policy, reference, temperature):
 
 
 def mixture_gradient(preference, policy, reference, temperature, weight):
-    return same(preference, policy, reference, temperature, weight)
+    game = nash_md.PreferenceGame(preference, reference, temperature)
+    return same(game, policy, weight)
 
 
 def offline_optimum(preference, reference, temperature, law):
