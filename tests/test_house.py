@@ -139,10 +139,10 @@ def test_the_trees_have_the_same_rooms():
     assert rooms_of("exercises", ".py") == set(CHAPTERS)
 
 
-@pytest.mark.parametrize("room", PLANNED)
-def test_a_planned_room_has_its_tests(room):
-    part, _, name = room.partition("/")
-    assert list((ROOT / "tests" / part).glob(f"test_{name}*.py"))
+def test_a_planned_room_has_its_tests():
+    for room in PLANNED:
+        part, _, name = room.partition("/")
+        assert list((ROOT / "tests" / part).glob(f"test_{name}*.py")), room
 
 
 def test_every_chapter_has_a_page_in_the_reference():
