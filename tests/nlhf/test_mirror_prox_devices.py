@@ -27,8 +27,8 @@ def iterations(device, dtype):
     )
     game = nash.PreferenceGame(*every)
     return (
-        mp.nash_mirror_prox(game, 3), mp.nash_mirror_prox(nash.PreferenceGame(game, 3, step)),
-        mp.preference_mirror_descent(game, 3), mp.preference_mirror_descent(nash.PreferenceGame(game, 3, step)),
+        mp.nash_mirror_prox(game, 3), mp.nash_mirror_prox(game, 3, step),
+        mp.preference_mirror_descent(game, 3), mp.preference_mirror_descent(game, 3, step),
         *(part for now in run for part in now),
         *mp.preference_mirror_descent_iterates(game, 2),
     )  # fmt: skip

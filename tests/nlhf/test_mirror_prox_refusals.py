@@ -109,7 +109,7 @@ REFUSALS = {
         lambda: mp.nash_mirror_prox_iterates(GAME, -1), ValueError, "iterations",
     ),
     "iterates: a bad step, at once": (
-        lambda: mp.nash_mirror_prox_iterates(nash.PreferenceGame(GAME, 3, 0.0)), ValueError, "step_size",
+        lambda: mp.nash_mirror_prox_iterates(GAME, 3, 0.0), ValueError, "step_size",
     ),
     "single: refused at once": (
         lambda: mp.preference_mirror_descent_iterates(GAME, -1), ValueError,

@@ -253,7 +253,7 @@ def test_start_in_closed_form():
 @pytest.mark.theorem("prop-mirror-prox-span", "bound")
 def test_spans(games):
     tau, gamma = games.temperature, 2.0
-    run = list(mp.nash_mirror_prox_iterates(nash.PreferenceGame(games.game, 40, gamma)))
+    run = list(mp.nash_mirror_prox_iterates(games.game, 40, gamma))
     spans = torch.stack([nash.span(now.policy - games.star) for now in run])
     apart = torch.stack([distance(now.half, games.star) for now in run])
     at_most(spans[1:], (spans[:-1] + gamma * apart[:-1]) / (1 + gamma * tau), 1e-12)
@@ -296,7 +296,7 @@ def test_spans_in_closed_form():
 @pytest.mark.theorem("prop-mirror-prox-exploitability", "bound")
 def test_exploitability(games):
     tau, gamma = games.temperature, 2.0
-    run = list(mp.nash_mirror_prox_iterates(nash.PreferenceGame(games.game, 40, gamma)))
+    run = list(mp.nash_mirror_prox_iterates(games.game, 40, gamma))
     halves = torch.stack([games.game.exploitability(now.half) for now in run])
     start = nash.kl(games.star, games.reference)
     at_most(halves, bounds.exploitability_rate(start, tau, gamma, 40), 1e-12)
@@ -337,7 +337,7 @@ def noisy_run(games, size, gamma, iterations, kind):
             draws = (draws > 0.5).to(F64)
         return size * draws
 
-    run = mp.nash_mirror_prox_iterates(nash.PreferenceGame(games.game, iterations, gamma), payoff_error=error)
+    run = mp.nash_mirror_prox_iterates(games.game, iterations, gamma, payoff_error=error)
     return torch.stack([nash.kl(games.star, now.policy) for now in run])
 
 

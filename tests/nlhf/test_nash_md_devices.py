@@ -40,7 +40,7 @@ def runs(device, dtype):
     p, mu, heat = preference(device, dtype), policy(device, dtype), tau(device, dtype)
     game = nm.PreferenceGame(p, mu, heat)
     return (
-        nm.nash_md(game, 3), nm.nash_md(nm.PreferenceGame(game.at(0.5), 3, heat)),
+        nm.nash_md(game, 3), nm.nash_md(game.at(0.5), 3, heat),
         *nm.nash_md_iterates(game, 2), *nm.self_play_iterates(game, 2),
         nm.nash_md_rate(heat, 3), nm.shifted_temperature(heat, heat),
     )  # fmt: skip

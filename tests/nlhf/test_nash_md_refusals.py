@@ -51,23 +51,23 @@ REFUSALS = {
     ),
     "fewer than no iterations": (lambda: nm.nash_md(GAME, -1), ValueError, "iterations"),
     "iterations in parts": (lambda: nm.nash_md(GAME, 2.5), TypeError, "iterations"),
-    "a step of 0": (lambda: nm.nash_md(nm.PreferenceGame(GAME, 3, 0.0)), ValueError, "step_size"),
-    "a step in words": (lambda: nm.nash_md(nm.PreferenceGame(GAME, 3, "long")), TypeError, "step_size"),
+    "a step of 0": (lambda: nm.nash_md(GAME, 3, 0.0), ValueError, "step_size"),
+    "a step in words": (lambda: nm.nash_md(GAME, 3, "long"), TypeError, "step_size"),
     "a mixture beyond the reference": (
-        lambda: nm.nash_md(nm.PreferenceGame(game(P, MU, 0.5), 3, 2.0)), ValueError, "step_size",
+        lambda: nm.nash_md(game(P, MU, 0.5), 3, 2.0), ValueError, "step_size",
     ),
     "steps beyond": (
-        lambda: nm.nash_md(nm.PreferenceGame(game(P, MU, 0.5), 3, torch.tensor(3.0, dtype=F64))),
+        lambda: nm.nash_md(game(P, MU, 0.5), 3, torch.tensor(3.0, dtype=F64)),
         ValueError, "step_size",
     ),
     "steps of NaN": (
-        lambda: nm.nash_md(nm.PreferenceGame(game(P, MU, 0.5), 3, torch.tensor(math.nan, dtype=F64))),
+        lambda: nm.nash_md(game(P, MU, 0.5), 3, torch.tensor(math.nan, dtype=F64)),
         ValueError, "step_size",
     ),
     "iterates: at once, not at the first": (
-        lambda: nm.nash_md_iterates(nm.PreferenceGame(game(P, MU, 0.5), 3, 2.0)), ValueError, "step_size",
+        lambda: nm.nash_md_iterates(game(P, MU, 0.5), 3, 2.0), ValueError, "step_size",
     ),
-    "self-play": (lambda: nm.self_play_iterates(nm.PreferenceGame(GAME, 3, -1.0)), ValueError, "step_size"),
+    "self-play": (lambda: nm.self_play_iterates(GAME, 3, -1.0), ValueError, "step_size"),
     "a shift beyond": (lambda: nm.shifted_temperature(0.5, 2.0), ValueError, "step_size"),
     "a rate without a temperature": (lambda: nm.nash_md_rate(0.0, 3), ValueError, "temperature"),
     "a rate of no iterations": (lambda: nm.nash_md_rate(0.1, 0), ValueError, "iterations"),
@@ -99,10 +99,10 @@ REFUSALS = {
         lambda: nm.nash_md_pg(SPACE, SMALL, 3), ValueError, "game",
     ),
     "sequences: a weight of 2": (
-        lambda: nm.nash_md_pg(SPACE, nm.PreferenceGame(TEXT, SPACE.log_probs(3), 2.0)), ValueError, "mixture_weight",
+        lambda: nm.nash_md_pg(SPACE, TEXT, 3, 2.0), ValueError, "mixture_weight",
     ),
     "sequences: a decay below 0": (
-        lambda: nm.nash_ema_pg(SPACE, nm.PreferenceGame(TEXT, SPACE.log_probs(3), -0.1)), ValueError, "decay",
+        lambda: nm.nash_ema_pg(SPACE, TEXT, 3, -0.1), ValueError, "decay",
     ),
     "sequences: no generator": (
         lambda: nm.nash_md_pg(SPACE, TEXT, 3, samples=4), ValueError, "generator",
@@ -128,8 +128,8 @@ def test_probabilities_of_1e_300_and_extreme_steps_stay_finite():
     deep = torch.tensor([0.0, -690.0, -1000.0], dtype=F64).log_softmax(-1)
     for policy in (
         nm.nash_md(game(P, deep, 0.05), 200),
-        nm.nash_md(nm.PreferenceGame(game(P, deep, 1e-6), 50, 1e-3)),
-        nm.nash_md(nm.PreferenceGame(game(P, MU, 1e-9), 50, 1e6)),
+        nm.nash_md(game(P, deep, 1e-6), 50, 1e-3),
+        nm.nash_md(game(P, MU, 1e-9), 50, 1e6),
         nm.nash_md(game(P, MU, 1e6), 50),
         nm.regularized_nash(game(P, deep, 0.05)),
         nm.best_response(game(P, deep, 1e-4), deep),

@@ -134,7 +134,7 @@ def test_batches_do_not_mix_and_temperatures_may_be_tensors():
         op.dpo_gradient(games, policy),
         op.response_gradient(games, policy, law),
         op.expected_loss(games, op.ipo_loss, policy, law),
-        op.newton_iterates(PreferenceGame(games, 3, 0.3), weight)[-1],
+        op.newton_iterates(games, 3, 0.3, weight)[-1],
         *op.contrastive_variance(games, policy),
     )
     for i in range(3):
@@ -149,7 +149,7 @@ def test_batches_do_not_mix_and_temperatures_may_be_tensors():
                 op.dpo_gradient(game, mine),
                 op.response_gradient(game, mine, drawn),
                 op.expected_loss(game, op.ipo_loss, mine, drawn),
-                op.newton_iterates(PreferenceGame(game, 3, 0.3), share)[-1],
+                op.newton_iterates(game, 3, 0.3, share)[-1],
                 *op.contrastive_variance(game, mine),
             )
             for one, all_ in zip(alone, whole, strict=True):
@@ -160,14 +160,14 @@ def test_newton_iterates_converge_to_what_each_law_asks_for():
     magnet = torch.tensor([0.2, 0.3, 0.5], dtype=F64).log()
     law = torch.tensor([0.6, 0.3, 0.1], dtype=F64).log()
     game = PreferenceGame(CYCLE, magnet, 0.2)
-    online = op.newton_iterates(PreferenceGame(game, 300, 0.2))
+    online = op.newton_iterates(game, 300, 0.2)
     assert online.shape == (301, 3)
     assert span(online[-1] - regularized_nash(game)) < 1e-9
-    offline = op.newton_iterates(PreferenceGame(game, 300, 0.2), sampling=law, policy=law)
+    offline = op.newton_iterates(game, 300, 0.2, sampling=law, policy=law)
     assert span(offline[-1] - best_response(game, law)) < 1e-9
-    mixed = mixture(op.newton_iterates(PreferenceGame(game, 300, 0.2), 0.5)[-1], magnet, 0.5)
+    mixed = mixture(op.newton_iterates(game, 300, 0.2, 0.5)[-1], magnet, 0.5)
     assert span(mixed - regularized_nash(game.at(0.4))) < 1e-9
-    assert op.newton_iterates(PreferenceGame(game, 0, 0.2)).shape == (1, 3)
+    assert op.newton_iterates(game, 0, 0.2).shape == (1, 3)
 
 
 def test_relabelling_the_answers_relabels_the_gradients():

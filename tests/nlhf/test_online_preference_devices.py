@@ -44,8 +44,8 @@ def losses(d, t):
 def newton(d, t):
     played, _ = game(d, t)
     return (
-        op.newton_iterates(PreferenceGame(played, 2, 0.5), 0.25),
-        op.newton_iterates(PreferenceGame(played, 2, 0.5), sampling=law(d, t)),
+        op.newton_iterates(played, 2, 0.5, 0.25),
+        op.newton_iterates(played, 2, 0.5, sampling=law(d, t)),
     )
 
 

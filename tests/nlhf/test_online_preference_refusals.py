@@ -86,7 +86,7 @@ REFUSALS = {
         refused(P.expand(2, 3, 3), MU.expand(5, 3), MU, 1.0), ValueError, "policy",
     ),
     "a matrix for a game": (lambda: op.online_ipo_gradient(P, MU), TypeError, "game"),
-    "a matrix for a game, too": (lambda: op.newton_iterates(PreferenceGame(P, 3, 0.5)), TypeError, "game"),
+    "a matrix for a game, too": (lambda: op.newton_iterates(P, 3, 0.5), TypeError, "game"),
     "a law that is none": (
         lambda: op.ipo_gradient(GAME, MU, MU - 1), ValueError, "sampling",
     ),
@@ -94,7 +94,7 @@ REFUSALS = {
         lambda: op.response_gradient(GAME, MU, MU - 1), ValueError, "opponent",
     ),
     "a second law that is none": (
-        lambda: op.expected_loss(PreferenceGame(op.ipo_loss, MU, MU - 1), GAME, MU), ValueError, "opponent",
+        lambda: op.expected_loss(GAME, op.ipo_loss, MU, MU, MU - 1), ValueError, "opponent",
     ),
     "a weight of 2": (lambda: op.ipo_md_loss(GAME, MU, 2.0), ValueError, "weight"),
     "a weight below 0": (lambda: op.ipo_md_gradient(GAME, MU, -0.1), ValueError, "weight"),
@@ -110,17 +110,17 @@ REFUSALS = {
     "no graph": (
         lambda: op.score_gradient(GAME, MU, MU, MU), ValueError, "graph",
     ),
-    "a whole Newton step": (lambda: op.newton_iterates(PreferenceGame(GAME, 3, 1.0)), ValueError, "length"),
-    "no Newton step": (lambda: op.newton_iterates(PreferenceGame(GAME, 3, 0.0)), ValueError, "length"),
+    "a whole Newton step": (lambda: op.newton_iterates(GAME, 3, 1.0), ValueError, "length"),
+    "no Newton step": (lambda: op.newton_iterates(GAME, 3, 0.0), ValueError, "length"),
     "a run without temperature": (
         lambda: op.newton_iterates(PreferenceGame(P, MU, 0.0), 3, 0.5), ValueError, "temperature",
     ),
-    "half a step": (lambda: op.newton_iterates(PreferenceGame(GAME, 1.5, 0.5)), TypeError, "iterations"),
+    "half a step": (lambda: op.newton_iterates(GAME, 1.5, 0.5), TypeError, "iterations"),
     "a start that is none": (
-        lambda: op.newton_iterates(PreferenceGame(GAME, 3, 0.5), policy=MU - 1), ValueError, "policy",
+        lambda: op.newton_iterates(GAME, 3, 0.5, policy=MU - 1), ValueError, "policy",
     ),
     "data that are none": (
-        lambda: op.newton_iterates(PreferenceGame(GAME, 3, 0.5), sampling=MU - 1), ValueError, "sampling",
+        lambda: op.newton_iterates(GAME, 3, 0.5, sampling=MU - 1), ValueError, "sampling",
     ),
     "descent: no step": (lambda: op.descend(torch.exp, MU, 0.0, 2), ValueError, "step_size"),
     "descent: a NaN": (
