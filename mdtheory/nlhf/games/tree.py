@@ -290,8 +290,7 @@ class ExtensiveGame(ZeroSumGame[Strategies]):
         """
         for begin, end in reversed(self.levels):
             here = self.level(dual, begin, end)
-            # Of a copy: a graph keeps what the logarithm saw.
-            worth = here.clone().logsumexp(-1)
+            worth = _kept(here).logsumexp(-1)
             here.sub_(worth[..., None])
             dual.index_add_(-1, self.above[begin:end], worth)
         dual[..., :2] = 0
@@ -358,7 +357,7 @@ class ExtensiveGame(ZeroSumGame[Strategies]):
         """
         total = torch.where(self._allowed, losses, torch.inf)
         for begin, end in reversed(self.levels):
-            least = self.level(total, begin, end).clone().amin(-1)
+            least = _kept(self.level(total, begin, end)).amin(-1)
             total.index_add_(-1, self.above[begin:end], least)
         return total[..., 2:].unflatten(-1, (-1, self.actions)), total[..., :2]
 
@@ -453,7 +452,7 @@ class ExtensiveGame(ZeroSumGame[Strategies]):
         total.index_add_(-1, self._rows, both)
         for begin, end in reversed(self.levels[1:]):
             chosen = self.level(probabilities, begin, end)
-            mean = (self.level(total, begin, end).clone() * chosen).sum(-1)
+            mean = (_kept(self.level(total, begin, end)) * chosen).sum(-1)
             total.index_add_(-1, self.above[begin:end], mean)
         costs, often = total[..., 2:].unflatten(-1, (-1, self.actions))
         # Summed over the player's own choices: how often the others lead here.
@@ -462,3 +461,8 @@ class ExtensiveGame(ZeroSumGame[Strategies]):
         led = (reached > 0) & self._legal
         costs = torch.where(led, costs / torch.where(reached > 0, reached, 1.0), 0.0)
         return torch.nn.functional.pad(costs.flatten(-2), (2, 0))
+
+
+def _kept(level: Tensor) -> Tensor:
+    """A level that a graph can keep, though what it is a view of is written into again."""
+    return level.clone() if level.requires_grad else level
