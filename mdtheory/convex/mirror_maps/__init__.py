@@ -19,7 +19,14 @@ from mdtheory.convex.mirror_maps.log_space import (
 from mdtheory.convex.mirror_maps.matrices import LogDet, VonNeumann
 from mdtheory.convex.mirror_maps.quadratic import Euclidean, Mahalanobis, PNorm
 from mdtheory.convex.mirror_maps.step import dual_step, mirror_step
-from mdtheory.convex.mirror_maps.tsallis import LogBarrier, Tsallis
+from mdtheory.convex.mirror_maps.tsallis import (
+    LogBarrier,
+    Tsallis,
+    bregman_map,
+    log_q,
+    log_q_of_log,
+    tsallis_divergence,
+)
 
 __all__ = [
     "Ball",
@@ -37,12 +44,16 @@ __all__ = [
     "Simplex",
     "Tsallis",
     "VonNeumann",
+    "bregman_map",
     "dual_step",
     "entropy_step",
     "kl",
     "kl_terms",
+    "log_q",
+    "log_q_of_log",
     "mirror_step",
     "mixture",
     "require_log_probabilities",
     "span",
+    "tsallis_divergence",
 ]

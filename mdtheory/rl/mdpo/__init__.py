@@ -5,16 +5,11 @@ The chapter 'Mirror descent policy optimisation' derives what stands here: the l
 gymnasium's (``environments``), the loops (``on_policy``, ``off_policy``) and what they are made of.
 """
 
+from mdtheory.convex.mirror_maps import log_q, tsallis_divergence
 from mdtheory.rl.mdpo.advantages import generalized_advantages
 from mdtheory.rl.mdpo.distributions import Categorical, Gaussian, SquashedGaussian
 from mdtheory.rl.mdpo.environments import CartPole, Environment, GymnasiumEnvironment, Pendulum
-from mdtheory.rl.mdpo.losses import (
-    log_q,
-    mdpo_loss,
-    off_policy_actor_loss,
-    ppo_loss,
-    tsallis_divergence,
-)
+from mdtheory.rl.mdpo.losses import mdpo_loss, off_policy_actor_loss, ppo_loss
 from mdtheory.rl.mdpo.off_policy import OffPolicyRecord, OffPolicySettings, train_off_policy
 from mdtheory.rl.mdpo.on_policy import (
     ALGORITHMS,

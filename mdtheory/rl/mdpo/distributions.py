@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mdtheory.rl.mdpo.losses import bregman_map
+from mdtheory.convex.mirror_maps import bregman_map
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
+from mdtheory.convex.mirror_maps import log_q_of_log
 from mdtheory.rl.mdpo.checkpoints import load_checkpoint, save_checkpoint
 from mdtheory.rl.mdpo.distributions import SquashedGaussian
 from mdtheory.rl.mdpo.environments import Environment, World, as_environment
 from mdtheory.rl.mdpo.losses import (
-    log_q_of_log,
     mean_over_samples,
     off_policy_actor_loss_unchecked,
 )
