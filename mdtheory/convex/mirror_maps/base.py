@@ -234,6 +234,10 @@ class MirrorMap(ABC):
     @abstractmethod
     def _to_dual(self, x: Tensor) -> Tensor: ...
 
+    def _step_dual(self, x: Tensor) -> Tensor:
+        """A dual from which a step starts: ``_to_dual`` up to a normal vector of the domain."""
+        return self._to_dual(x)
+
     @abstractmethod
     def _to_primal(self, theta: Tensor) -> Tensor: ...
 
