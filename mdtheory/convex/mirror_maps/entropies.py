@@ -28,11 +28,11 @@ class Entropy(MirrorMap):
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_1`; see :meth:`MirrorMap.norm`."""
-        return x.abs().sum(-1)
+        return require_tensor("x", x).abs().sum(-1)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         r"""Norm :math:`\|g\|_\infty`; see :meth:`MirrorMap.dual_norm`."""
-        return gradient.abs().amax(-1)
+        return require_tensor("gradient", gradient).abs().amax(-1)
 
     def check_dual(self, name: str, theta: Tensor) -> Tensor:
         r"""Refuse what is no dual; :math:`-\infty` is one, the dual of a probability of 0."""

@@ -103,6 +103,7 @@ class Mahalanobis(MirrorMap):
         return self._check_fit(name, theta)
 
     def _check_fit(self, name: str, x: Tensor) -> Tensor:
+        require_tensor(name, x)
         if x.shape[-1] != self.matrix.shape[-1]:
             raise ValueError(
                 f"{name}: expected {self.matrix.shape[-1]} coordinates, got shape {tuple(x.shape)}"
@@ -165,11 +166,11 @@ class PNorm(MirrorMap):
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_p`; see :meth:`MirrorMap.norm`."""
-        return _p_norm(x, self.p)
+        return _p_norm(require_tensor("x", x), self.p)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         r"""Norm :math:`\|g\|_q`; see :meth:`MirrorMap.dual_norm`."""
-        return _p_norm(gradient, self.q)
+        return _p_norm(require_tensor("gradient", gradient), self.q)
 
     def _potential(self, x: Tensor) -> Tensor:
         return _p_norm(x, self.p) ** 2 / 2

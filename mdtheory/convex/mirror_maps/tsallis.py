@@ -243,8 +243,13 @@ def _bregman_parts(x: Tensor, y: Tensor, q: float) -> Tensor:
         close = q / (1 - q) * some_y**q * (exp_excess(small) - exp_excess(q * small) / q)
     x_power = x**q if q > 1 else positive_power(x, q)
     far = x_power / a + y**a * (y - q / a * x)
-    if abs(a) < 1:
-        # Powers that are nearly equal although the numbers are not.
+    # Powers that are nearly equal although the numbers are not.
+    if q < 0.5:
+        mild = present & ((q * ratio).abs() < 1)
+        power = exp_excess(torch.where(mild, q * ratio, 0.0)) / q
+        part = some_x * some_y**a - some_y**q * (1 + ratio + power)
+        far = torch.where(mild, q / (1 - q) * part, far)
+    elif q < 2:
         mild = present & ((a * ratio).abs() < 1)
         power = torch.expm1(torch.where(mild, a * ratio, 0.0)) / a
         far = torch.where(mild, some_y**a * (some_x * power - (some_x - some_y)), far)
@@ -307,10 +312,11 @@ def _sparse_weights(gaps: Tensor, q: float) -> Tensor:
                 above = sums >= 1
                 low, high = torch.where(above, low, middle), torch.where(above, middle, high)
             level = high.exp()
-        # One Newton step, through which gradients go.
-        total = positive_power(level - gaps, power).sum(-1, keepdim=True)
-        slope = positive_power(level - gaps, power - 1).sum(-1, keepdim=True)
-        level = level - (total - 1) / (power * slope.detach())
+        # Newton steps, through which gradients go, as in `_root`.
+        for _ in range(2 if differentiated(gaps) else 1):
+            total = positive_power(level - gaps, power).sum(-1, keepdim=True)
+            slope = positive_power(level - gaps, power - 1).sum(-1, keepdim=True)
+            level = level - (total - 1) / (power * slope)
         point = positive_power(level - gaps, power)
     off = (point.sum(-1) - 1).abs()
     require_values(
