@@ -102,11 +102,10 @@ class LogDet(_MatrixMap):
         return -_log_det(_cholesky("x", x))
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        return -torch.cholesky_inverse(_cholesky("x", x))
+        return -_inverse(_cholesky("x", x))
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        factor = _cholesky("theta", -theta)
-        return torch.cholesky_inverse(factor)
+        return _inverse(_cholesky("theta", -theta))
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return -theta.shape[-1] - _log_det(_cholesky("theta", -theta))
@@ -182,6 +181,13 @@ def _compose(spectrum: Tensor, axes: Tensor) -> Tensor:
 
 def _trace(x: Tensor) -> Tensor:
     return x.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _inverse(factor: Tensor) -> Tensor:
+    # PyTorch's `cholesky_inverse` has a wrong derivative in forward mode.
+    eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    inverse = torch.cholesky_solve(eye.expand_as(factor), factor)
+    return (inverse + inverse.mT) / 2
 
 
 def _log_det(factor: Tensor) -> Tensor:
