@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_count,
     require_finite,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_tensor,
     require_values,
@@ -111,13 +113,7 @@ class StochasticallyExtendedAdversary:
         }
         self.batch = tuple(moves.shape[1:-1])
         for name, shape in shapes.items():
-            try:
-                self.batch = tuple(torch.broadcast_shapes(self.batch, shape))
-            except RuntimeError:
-                raise ValueError(
-                    f"{name}: expected a batch that broadcasts with {self.batch}, "
-                    f"got {tuple(shape)}"
-                ) from None
+            self.batch = require_broadcast(name, shape, self.batch)
 
     def __call__(self, round_: int, decision: Tensor) -> tuple[Tensor, Tensor]:
         """Loss :math:`f_t(x)`, shape ``(...)``, and gradient, shape ``(..., d)``.
@@ -292,11 +288,7 @@ def _curvatures(curvature: float | Sequence[float], dimension: int) -> list[floa
 
 
 def _scale(name: str, value: float | Tensor, like: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        return number_like(require_number(name, value, 0.0), like)
-    require_same_kind(name, value, "moves", like)
-    require_values(name, value, (value >= 0) & value.isfinite(), "finite values >= 0")
-    return value
+    return number_like(require_scale(name, value, like), like)
 
 
 def _largest(stream: Tensor) -> Tensor:
