@@ -179,9 +179,12 @@ class LogisticLosses(Losses):
         """
 
         def objective(cvxpy, point, play):  # type: ignore[no-untyped-def]
-            return cvxpy.sum(cvxpy.logistic(-(play @ point)))
+            # Divided by its size where the loss is almost linear, and so almost flat.
+            reach = float(abs(play).sum(1).max()) or 1.0
+            return cvxpy.sum(cvxpy.logistic(-(play @ point))) / min(1.0, reach)
 
-        return _solved(self.signed[:rounds], domain, objective)
+        signed = self.signed[:rounds]
+        return _polished(signed, domain, _solved(signed, domain, objective))
 
 
 class PortfolioLosses(Losses):
@@ -231,7 +234,9 @@ class PortfolioLosses(Losses):
         def objective(cvxpy, point, play):  # type: ignore[no-untyped-def]
             return -cvxpy.sum(cvxpy.log(play @ point))
 
-        return _solved(self.relatives[:rounds], domain, objective)
+        # In units in which the best stock of a day is 1: constants change no comparator.
+        relatives = self.relatives[:rounds]
+        return _solved(relatives / relatives.amax(-1, keepdim=True), domain, objective)
 
 
 class Adversary:

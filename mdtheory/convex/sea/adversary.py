@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
-    require_broadcast,
     require_count,
     require_finite,
     require_number,
@@ -113,7 +112,13 @@ class StochasticallyExtendedAdversary:
         }
         self.batch = tuple(moves.shape[1:-1])
         for name, shape in shapes.items():
-            self.batch = require_broadcast(name, shape, self.batch)
+            try:
+                self.batch = tuple(torch.broadcast_shapes(self.batch, shape))
+            except RuntimeError:
+                raise ValueError(
+                    f"{name}: expected a batch that broadcasts with {self.batch}, "
+                    f"got {tuple(shape)}"
+                ) from None
 
     def __call__(self, round_: int, decision: Tensor) -> tuple[Tensor, Tensor]:
         """Loss :math:`f_t(x)`, shape ``(...)``, and gradient, shape ``(..., d)``.
