@@ -5,6 +5,7 @@ map (``base``), the simplex in logarithms (``log_space``), the domains and their
 (``domains``), and the maps themselves.
 """
 
+from mdtheory import moved
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Ball, Box, Domain, Simplex
 from mdtheory.convex.mirror_maps.entropies import BinaryEntropy, Entropy, PositiveEntropy
@@ -27,6 +28,8 @@ from mdtheory.convex.mirror_maps.tsallis import (
     log_q_of_log,
     tsallis_divergence,
 )
+
+__getattr__ = moved.names_of(__name__)
 
 __all__ = [
     "Ball",
