@@ -288,7 +288,16 @@ def _certified(matrix: Tensor, right: Tensor, discount: float, order: float) -> 
 
 
 def krylov_correction(matrix: Tensor, residual: Tensor, discount: float) -> Tensor:
-    """The vector of a Krylov space that shrinks the residual most: one cycle of GMRES."""
+    r"""The vector of a Krylov space that shrinks the residual most: one cycle of GMRES.
+
+    Args:
+        matrix: transitions :math:`P` of one policy, sparse, shape ``(S, S)``.
+        residual: :math:`r`, shape ``(S,)``, not 0.
+        discount: :math:`\gamma`.
+
+    Returns:
+        :math:`x` of the space of :math:`r` with the least :math:`|r - (I - \gamma P) x|`, ``(S,)``.
+    """
     length = residual.norm()
     basis = residual.new_zeros(BASIS + 1, residual.shape[0])
     hessenberg = residual.new_zeros(BASIS + 1, BASIS)
