@@ -33,12 +33,18 @@ class Assignment:
     results: dict[str, Result]
 
 
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> Path:
+    """One course for all assignments."""
+    course = tmp_path_factory.mktemp("courses") / "course"
+    assert new_course(course) == sorted(path.stem for path in ASSIGNMENTS)
+    return course
+
+
 @pytest.fixture(scope="module", params=ASSIGNMENTS, ids=[path.stem for path in ASSIGNMENTS])
-def assignment(request, tmp_path_factory) -> Assignment:
+def assignment(request, course) -> Assignment:
     source, name = ROOT / "exercises" / request.param, request.param.stem
     answers = ROOT / "tests" / "answers" / request.param.with_suffix("")
-    course = tmp_path_factory.mktemp("courses") / "course"
-    new_course(course)
     [released] = release(course, [name])
     collect(course, name, answers)
     results = {result.student: result for result in grade(course, name)}

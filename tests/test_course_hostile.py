@@ -456,7 +456,7 @@ def test_a_judge_that_hangs_is_ended_and_costs_one_problem(tmp_path):
     try:
         first, second = judge({"a": five, "b": five})
         assert (first.outcome, second.outcome) == ("could not run", "right")
-        assert "takes too much time or memory" in first.words[0]
+        assert "took too long or too much memory" in first.words[0]
         first, second = judge({"a": {0: np.array(1.0)}, "b": five})
         assert (first.outcome, second.outcome) == ("right", "right")
     finally:
