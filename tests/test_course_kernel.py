@@ -160,6 +160,38 @@ def test_a_forbidden_class_raises_under_every_name_and_others_work(tmp_path):
     assert lines[4].startswith(f"Entropy {library}")
 
 
+CONSTANTS = """
+import torch
+from mdtheory.course.kernel import ForbiddenError
+from mdtheory.convex.target_surrogates import LinearCost, SoftmaxLoss
+
+labels = torch.eye(2, dtype=torch.float64)
+for reads in (lambda: SoftmaxLoss.smoothness, lambda: SoftmaxLoss(labels).smoothness):
+    try:
+        print("answered", reads())
+    except ForbiddenError as error:
+        print("refused", error)
+print(LinearCost.smoothness)
+"""
+
+
+def test_the_constants_of_a_forbidden_class_are_refused_and_those_of_others_are_not(tmp_path):
+    name = "mdtheory.convex.target_surrogates.SoftmaxLoss"
+    grader = small_grader(tmp_path, GRADER.replace('"Simplex"', f'"{name}"'))
+    (tmp_path / "library").mkdir()
+    library = library_without_answers(grader, tmp_path / "library")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CONSTANTS],
+        env={"PYTHONPATH": str(library), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    refused = "refused read SoftmaxLoss.smoothness, which is the answer itself"
+    assert done.stdout.splitlines() == [refused, refused, "0.0"]
+
+
 def test_the_copy_has_no_exercises_and_no_answer_in_its_source(tmp_path):
     grader = small_grader(tmp_path)
     (tmp_path / "library").mkdir()

@@ -1,14 +1,17 @@
 """The library as students' processes see it: without solutions, and without the answers.
 
 A function that is itself the answer to a problem is replaced in the source, so that it is in no
-file and in no memory that a submission can reach, under whatever name it is imported.
+file and in no memory that a submission can reach, under whatever name it is imported. So are the
+public constants of a class that is an answer.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import pkgutil
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -36,6 +39,7 @@ def library_without_answers(grader: Grader, folder: Path) -> Path:
         package, target, ignore=shutil.ignore_patterns("__pycache__", "exercises", "*.pyc")
     )
     answers: dict[Path, dict[int, str]] = {}
+    classes: dict[Path, set[str]] = {}
     for name in {name for names in grader.forbidden.values() for name in names}:
         replaced = 0
         functions = functions_of(name)
@@ -50,10 +54,15 @@ def library_without_answers(grader: Grader, folder: Path) -> Path:
             lines = answers.setdefault(path.relative_to(package), {})
             lines[inner.__code__.co_firstlineno] = words
             replaced += 1
+        found = pkgutil.resolve_name(name)
+        if isinstance(found, type):
+            file = Path(str(sys.modules[found.__module__].__file__)).resolve()
+            if file.is_relative_to(package):
+                classes.setdefault(file.relative_to(package), set()).add(found.__qualname__)
         if not replaced:
             raise GraderError(f"{grader.name}: {name}: nothing of it is written in {package}")
     for relative, lines in answers.items():
-        refuser = _Refuser(lines)
+        refuser = _Refuser(lines, classes.get(relative, set()))
         tree = refuser.visit(ast.parse((target / relative).read_text("utf-8")))
         if refuser.lines:
             missed = ", ".join(refuser.lines.values())
@@ -61,6 +70,16 @@ def library_without_answers(grader: Grader, folder: Path) -> Path:
         text = ast.unparse(ast.fix_missing_locations(tree))
         (target / relative).write_text(text, "utf-8")
     return folder
+
+
+# Read through the class or through an object, it raises.
+REFUSED_CONSTANT = """
+class _Refused:
+    def __get__(self, *_):
+        from mdtheory.course.kernel import ForbiddenError
+        raise ForbiddenError({words!r})
+{name} = _Refused()
+"""
 
 
 @cache
@@ -91,10 +110,35 @@ def _for_constructors(path: Path) -> frozenset[str]:
 
 
 class _Refuser(ast.NodeTransformer):
-    """Replaces functions that begin in given lines."""
+    """Replaces functions that begin in given lines, and the constants of given classes."""
 
-    def __init__(self, lines: dict[int, str]) -> None:
-        self.lines = dict(lines)
+    def __init__(self, lines: dict[int, str], classes: set[str]) -> None:
+        self.lines, self.classes = dict(lines), classes
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        if node.name not in self.classes:
+            return node
+        body: list[ast.stmt] = []
+        for step in node.body:
+            names = [
+                target.id
+                for target in (step.targets if isinstance(step, ast.Assign) else [])
+                if isinstance(target, ast.Name) and not target.id.startswith("_")
+            ]
+            body += [
+                part
+                for name in names
+                for part in ast.parse(
+                    REFUSED_CONSTANT.format(
+                        name=name,
+                        words=f"read {node.name}.{name}, which is the answer itself",
+                    )
+                ).body
+            ]
+            body += [] if names else [step]
+        node.body = body
+        return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
