@@ -62,14 +62,58 @@ def library_without_answers(grader: Grader, folder: Path) -> Path:
         if not replaced:
             raise GraderError(f"{grader.name}: {name}: nothing of it is written in {package}")
     for relative, lines in answers.items():
-        refuser = _Refuser(lines, classes.get(relative, set()))
-        tree = refuser.visit(ast.parse((target / relative).read_text("utf-8")))
+        source = ast.parse((target / relative).read_text("utf-8"))
+        refuser = _Refuser(lines | _only_for(source, lines), classes.get(relative, set()))
+        tree = refuser.visit(source)
         if refuser.lines:
             missed = ", ".join(refuser.lines.values())
             raise GraderError(f"{grader.name}: {relative}: cannot replace: {missed}")
         text = ast.unparse(ast.fix_missing_locations(tree))
         (target / relative).write_text(text, "utf-8")
     return folder
+
+
+def _only_for(module: ast.Module, lines: dict[int, str]) -> dict[int, str]:
+    """The module's private functions that only refused functions use, with the words for each."""
+    private = {
+        step.name: step
+        for step in module.body
+        if isinstance(step, ast.FunctionDef) and step.name.startswith("_")
+    }
+    found: dict[int, str] = {}
+    grew = True
+    while grew:
+        elsewhere, inside = set[str](), dict[str, str]()
+        _names_outside(module, lines | found, elsewhere, inside, "")
+        more = {
+            _first_line(function): inside[name]
+            for name, function in private.items()
+            if name in inside and name not in elsewhere
+        }
+        grew = bool(more.keys() - (lines | found).keys())
+        found |= {line: words for line, words in more.items() if line not in lines}
+    return found
+
+
+def _names_outside(
+    node: ast.AST, lines: dict[int, str], elsewhere: set[str], inside: dict[str, str], words: str
+) -> None:
+    """Names used by refused functions, with their words, and names that others use."""
+    for child in ast.iter_child_nodes(node):
+        own = words
+        if isinstance(child, ast.FunctionDef):
+            own = words or lines.get(_first_line(child), "")
+        if isinstance(child, (ast.Name, ast.Attribute)):
+            name = child.id if isinstance(child, ast.Name) else child.attr
+            if own:
+                inside.setdefault(name, own)
+            else:
+                elsewhere.add(name)
+        _names_outside(child, lines, elsewhere, inside, own)
+
+
+def _first_line(node: ast.FunctionDef) -> int:
+    return min([node.lineno, *(d.lineno for d in node.decorator_list)])
 
 
 # Read through the class or through an object, it raises.
@@ -141,8 +185,7 @@ class _Refuser(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-        words = self.lines.pop(first, None)
+        words = self.lines.pop(_first_line(node), None)
         if words is None:
             return self.generic_visit(node)
         # It takes whatever comes: a wrong call is refused like a right one.
