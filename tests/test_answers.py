@@ -1,12 +1,10 @@
 """Assignments: right answers get full marks on every problem, wrong ones lose some on every one.
 
-Each file of `tests/answers/PART/NAME` is graded as a submission, by the steps of an instructor.
+Each file of `tests/answers/PART/NAME` is graded as a submission, by the steps of an instructor;
+`test_answers_over_seeds.py` has many more inputs.
 """
 
-import json
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import pytest
 
 from mdtheory.course import Grader, Result, collect, grade, load_grader, new_course, release
 from mdtheory.course.classroom import source_of
-from mdtheory.course.library import library_without_answers
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSIGNMENTS = sorted(path.relative_to(ROOT / "exercises") for path in ROOT.glob("exercises/*/*.md"))
@@ -121,45 +118,6 @@ def test_lines_of_code_do_not_scroll(assignment):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert max(len(line) for line in cell.source.splitlines()) < 80, cell.source
-
-
-SEEDS = 21
-
-
-@pytest.fixture(scope="module")
-def over_seeds(assignment, tmp_path_factory) -> dict[str, dict[str, list[float]]]:
-    """Points of each answer and problem, for many seeds, in a process that has no answers."""
-    library = library_without_answers(assignment.grader, tmp_path_factory.mktemp("library"))
-    program = Path(__file__).with_name("over_seeds.py")
-    words = [assignment.source.with_suffix(".py"), assignment.answers, SEEDS]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-P", str(program), *map(str, words)],
-        env={"PYTHONPATH": str(library), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
-
-
-def test_no_seed_accepts_a_wrong_answer_or_refuses_a_right_one(
-    assignment, over_seeds, record_property
-):
-    points = assignment.grader.points
-    accepted = caught = rights = wrongs = 0
-    faults = []
-    for name, problems in over_seeds.items():
-        for problem, scores in problems.items():
-            full = [score >= points[problem] - 1e-9 for score in scores]
-            if name.startswith("right"):
-                rights, accepted = rights + SEEDS, accepted + sum(full)
-                faults += [(name, problem)] if not all(full) else []
-            else:
-                wrongs, caught = wrongs + SEEDS, caught + SEEDS - sum(full)
-                faults += [(name, problem)] if any(full) else []
-    row = [assignment.source.stem, len(points), f"{accepted} of {rights}", f"{caught} of {wrongs}"]
-    record_property("answers", row)
-    assert faults == []
 
 
 def test_the_examples_of_a_notebook_hold_for_its_solution(assignment):
