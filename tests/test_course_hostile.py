@@ -393,6 +393,7 @@ def test_limits_alone_are_said_loudly_and_hold(tmp_path):
     submit(course, "ada")
     memory = "import time\nhoard = bytearray(3 * 2**30)\ntime.sleep(600)"
     submit(course, "memory", largest=memory)
+    submit(course, "patient", largest=f"import time\ntime.sleep(1.5)\n{LARGEST}")
     left = tmp_path / "left"
     behind = f"""
         import os, time
@@ -412,7 +413,9 @@ def test_limits_alone_are_said_loudly_and_hold(tmp_path):
     }
     assert results["ada"].score == 4
     assert results["behind"].score == 4
+    assert results["patient"].score == 4
     assert results["memory"].score == 2
+    assert "memory" in results["memory"].reason + str(results["memory"].verdicts)
     assert WORDS["limits"] in said
     [warning] = warnings_of(course)
     assert "NOT ISOLATED, LIMITS ALONE" in warning

@@ -175,10 +175,12 @@ class Warm:
             "memory": allowance.memory,
             "files": allowance.files,
             "processes": allowance.processes,
+            "user_processes": allowance.processes,
             "seconds": seconds,
         }
         if self.kind == "limits" and not self.other_user:
-            order["processes"] = 0  # they would count with the instructor's own
+            # The system would count the instructor's own too; the keeper counts the student's.
+            order["user_processes"] = 0
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

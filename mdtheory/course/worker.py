@@ -139,7 +139,7 @@ def _limit(order: dict[str, Any]) -> None:
         "RLIMIT_FSIZE": order["files"],
         "RLIMIT_NOFILE": 512,
         "RLIMIT_DATA": order["memory"],
-        "RLIMIT_NPROC": order["processes"],
+        "RLIMIT_NPROC": order["user_processes"],
     }
     for name, most in limits.items():
         if most and hasattr(resource, name):
