@@ -288,7 +288,16 @@ def _certified(matrix: Tensor, right: Tensor, discount: float, order: float) -> 
 
 
 def krylov_correction(matrix: Tensor, residual: Tensor, discount: float) -> Tensor:
-    """The vector of a Krylov space that shrinks the residual most: one cycle of GMRES."""
+    """The vector of a Krylov space that shrinks the residual most: one cycle of GMRES.
+
+    Args:
+        matrix: CSR, square, of norm at most 1.
+        residual: what is left, shape ``(S,)``, not 0.
+        discount: the factor of the matrix.
+
+    Returns:
+        What to add to the solution, shape ``(S,)``.
+    """
     length = residual.norm()
     basis = residual.new_zeros(BASIS + 1, residual.shape[0])
     hessenberg = residual.new_zeros(BASIS + 1, BASIS)
