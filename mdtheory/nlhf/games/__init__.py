@@ -4,7 +4,7 @@ The chapter 'Games' derives what stands here: matrix games (``matrix``), games i
 trees of sequences (``tree``, built by ``walk``; ``poker`` and ``openspiel`` have some), how far a
 pair of strategies is from an equilibrium (``measures``), the descent (``descent``) with its
 constants (``convexity``), a solver that certifies its answer (``solver``), and references by other
-means (``references``).
+means (``references``, with Newton's method in ``newton``).
 """
 
 from mdtheory.nlhf.games.convexity import complexity, guaranteed_step, smoothness
@@ -15,6 +15,7 @@ from mdtheory.nlhf.games.openspiel import from_openspiel
 from mdtheory.nlhf.games.poker import kuhn_poker, leduc_poker
 from mdtheory.nlhf.games.references import linear_program, quantal_response
 from mdtheory.nlhf.games.solver import solve_matrix_game
+from mdtheory.nlhf.games.strategies import ZeroSumGame
 from mdtheory.nlhf.games.tree import ExtensiveGame
 from mdtheory.nlhf.games.walk import Chance, Decision, Terminal
 
@@ -24,6 +25,7 @@ __all__ = [
     "ExtensiveGame",
     "MatrixGame",
     "Terminal",
+    "ZeroSumGame",
     "complexity",
     "divergence",
     "exploitability",

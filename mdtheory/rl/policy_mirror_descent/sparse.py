@@ -288,15 +288,15 @@ def _certified(matrix: Tensor, right: Tensor, discount: float, order: float) -> 
 
 
 def krylov_correction(matrix: Tensor, residual: Tensor, discount: float) -> Tensor:
-    """The vector of a Krylov space that shrinks the residual most: one cycle of GMRES.
+    r"""The vector of a Krylov space that shrinks the residual most: one cycle of GMRES.
 
     Args:
-        matrix: CSR, square, of norm at most 1.
-        residual: what is left, shape ``(S,)``, not 0.
-        discount: the factor of the matrix.
+        matrix: transitions :math:`P` of one policy, sparse, shape ``(S, S)``.
+        residual: :math:`r`, shape ``(S,)``, not 0.
+        discount: :math:`\gamma`.
 
     Returns:
-        What to add to the solution, shape ``(S,)``.
+        :math:`x` of the space of :math:`r` with the least :math:`|r - (I - \gamma P) x|`, ``(S,)``.
     """
     length = residual.norm()
     basis = residual.new_zeros(BASIS + 1, residual.shape[0])
