@@ -197,8 +197,8 @@ def require_number(
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     try:
         number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
+    except OverflowError:  # a whole number too large to be one of these is not infinite
+        number, infinite = math.inf if value > 0 else -math.inf, False
     allowed = math.isfinite(number) or (infinite and number > 0)
     if not (allowed and minimum <= number <= maximum) or (strict and number == minimum):
         words = _range("number", minimum, maximum, strict, infinite)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_simplex,
     require_tensor,
@@ -96,7 +98,7 @@ class AdaGrad(Learner):
         r"""What the gradients have summed to: the square of the metric without epsilon.
 
         Shape ``(..., 1)`` for ``"norm"``, ``(..., d)`` for ``"diagonal"`` and ``(..., d, d)`` for
-        ``"full"``.
+        ``"full"``. A copy.
         """
         return self._root.mT @ self._root if self.kind == "full" else self._root * self._root
 
@@ -196,9 +198,6 @@ class OnlineNewtonStep(Learner):
         epsilon: :math:`\varepsilon > 0`, likewise; by default :math:`1 / (\gamma D)^2` with the
             diameter :math:`D` of the domain.
 
-    Attributes:
-        matrix: :math:`A_{t-1}`, shape ``(..., d, d)``.
-
     Raises:
         TypeError: an argument of a wrong type.
         ValueError: ``initial`` lies outside the domain, a domain that is not known, no epsilon
@@ -229,18 +228,18 @@ class OnlineNewtonStep(Learner):
         self.epsilon = _positive("epsilon", epsilon, initial)
         gammas = number_like(self.gamma, initial)
         spread = number_like(self.epsilon, initial)
-        try:
-            batch = torch.broadcast_shapes(gammas.shape, spread.shape, initial.shape[:-1])
-        except RuntimeError:
-            raise ValueError(
-                f"gamma: expected shapes of gamma and epsilon that broadcast with the batch "
-                f"{tuple(initial.shape[:-1])}, got {tuple(gammas.shape)} and {tuple(spread.shape)}"
-            ) from None
+        batch = require_broadcast("gamma", gammas.shape, initial.shape[:-1])
+        batch = require_broadcast("epsilon", spread.shape, batch)
         initial = initial.expand(*batch, initial.shape[-1])
         self._rate = (1 / gammas).expand(batch)
         eye = torch.eye(initial.shape[-1], dtype=initial.dtype, device=initial.device)
-        self.matrix = spread.expand(batch)[..., None, None] * eye
+        self._matrix = spread.expand(batch)[..., None, None] * eye
         super().__init__(initial)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix :math:`A_{t-1}`, shape ``(..., d, d)``; a copy."""
+        return self._matrix.clone()
 
     def update(self, gradient: Tensor) -> None:
         """End the round with a Newton step; see :meth:`Learner.update`.
@@ -254,9 +253,9 @@ class OnlineNewtonStep(Learner):
         """
         with self._all_or_nothing():
             loss = self._receive(gradient)
-            matrix = self.matrix + gradient[..., :, None] * gradient[..., None, :]
+            matrix = self._matrix + gradient[..., :, None] * gradient[..., None, :]
             self._finite("gradient", matrix.sum(-1))
-            self.matrix = matrix
+            self._matrix = matrix
             # The dual step of the book, under the potential x' A_t x / 2.
             dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
             if isinstance(self.domain, Simplex):
@@ -383,17 +382,10 @@ def _rate(
     step_size: float | Tensor | None, initial: Tensor, domain: Domain | None, kind: Kind
 ) -> float | Tensor:
     if isinstance(step_size, Tensor):
-        _positive("step_size", step_size, initial)
-        try:
-            fits = torch.broadcast_shapes(step_size.shape, initial.shape) == initial.shape
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"step_size: expected a shape that broadcasts to {tuple(initial.shape)}, "
-                f"got {tuple(step_size.shape)}"
-            )
-        return step_size
+        require_broadcast(
+            "step_size", step_size.shape, initial.shape, "the first decision", widens=False
+        )
+        return _positive("step_size", step_size, initial)
     if step_size is not None:
         return _positive("step_size", step_size, initial)
     if domain is None:
@@ -405,11 +397,8 @@ def _rate(
 
 
 def _positive(name: str, value: float | Tensor, initial: Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor):
-        return require_number(name, value, 0.0, strict=True)
-    require_same_kind(name, value, "initial", initial)
-    require_values(name, value, (value > 0) & value.isfinite(), "positive finite values")
-    return value
+    scale = require_scale(name, value, initial, strict=True)
+    return scale.clone() if isinstance(scale, Tensor) else scale
 
 
 def _turn(matrix: Tensor, x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class LinearLosses(Losses):
 
     def __call__(self, round_: int, decision: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient; see :class:`Losses`."""
-        gradient = self.losses[round_ - 1]
+        gradient = self.losses[round_ - 1].clone()
         return (gradient * decision).sum(-1), gradient
 
     def loss_at(self, comparator: Tensor, rounds: int) -> Tensor:
@@ -268,7 +268,7 @@ class Adversary:
         """
         if round_ == 1 or self._total is None:
             self._total = torch.zeros_like(decision)
-        gradient = self.rule(round_, decision, self._total)
+        gradient = self.rule(round_, decision, self._total.clone())
         self._total = self._total + gradient
         return (gradient * decision).sum(-1), gradient
 
