@@ -204,13 +204,12 @@ def test_newtons_step_is_the_mirror_step(length):
 
 @pytest.mark.theorem("thm-ipo-newton", "equality")
 def test_the_runs_are_nash_md_and_self_play():
-    arguments = (P, MU, TAU, 20)
     for weight, theirs in ((0.3, nash_md_iterates), (0.0, self_play_iterates)):
-        run = op.newton_iterates(PreferenceGame(*arguments), 0.3, weight)
-        close(run, torch.stack(list(theirs(*arguments, 0.3 / TAU))))
+        run = op.newton_iterates(GAME, 20, 0.3, weight)
+        close(run, torch.stack(list(theirs(GAME, 20, 0.3 / TAU))))
     # And Nash-MD again, from its own equation.
     now, eta = MU, 0.3 / TAU[:, None]
-    run = op.newton_iterates(PreferenceGame(*arguments), 0.3, 0.3)
+    run = op.newton_iterates(GAME, 20, 0.3, 0.3)
     for t in range(20):
         mixed = mixture(now, MU, 0.3)
         now = (mixed + eta * (P @ mixed.exp()[..., None])[..., 0]).log_softmax(-1)
