@@ -113,7 +113,7 @@ def _only_scaled(mutant: list[Tensor], true: list[Tensor]) -> bool:
     if len(true) < 2 or not torch.equal(mutant[0], true[0]):
         return False
     m, t = mutant[1].double().flatten(), true[1].double().flatten()
-    if len(m) == 0 or not bool((t != 0).all()):
+    if len(m) < 2 or not bool((t != 0).all()):  # one instance does not tell
         return False
     factors = (m / t).abs()
     alike = bool((factors - factors[0]).abs().max() <= 1e-9 * factors[0])
