@@ -174,9 +174,10 @@ def test_relabelling_the_answers_relabels_the_gradients():
     order = torch.tensor([2, 0, 1])
     policy = torch.tensor([0.2, 0.3, 0.5], dtype=F64).log()
     turned = CYCLE[order][:, order]
+    game, other = (PreferenceGame(matrix, EVEN, 0.3) for matrix in (CYCLE, turned))
     for function in (op.online_ipo_gradient, op.dpo_gradient, op.response_gradient):
-        found = function(turned, policy[order], EVEN, 0.3)
-        torch.testing.assert_close(found, function(CYCLE, policy, EVEN, 0.3)[order])
+        found = function(other, policy[order])
+        torch.testing.assert_close(found, function(game, policy)[order])
 
 
 def test_descent_is_a_softmax_step():

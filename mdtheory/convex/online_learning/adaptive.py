@@ -21,6 +21,7 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
 from mdtheory.convex.mirror_maps.domains import euclidean_norm
+from mdtheory.convex.mirror_maps.exact import differentiated
 from mdtheory.convex.mirror_maps.quadratic import secular_root
 from mdtheory.convex.online_learning.graded import ROUNDINGS, graded_svd
 from mdtheory.convex.online_learning.learners import Learner, number_like
@@ -110,7 +111,8 @@ class AdaGrad(Learner):
 
         Raises:
             TypeError: no floating-point tensor, or another dtype.
-            ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
+            ValueError: another shape or device, a NaN or an infinity, no finite step exists, or
+                derivatives are asked of the kind ``"full"``.
         """
         with self._all_or_nothing():
             loss = self._receive(gradient)
@@ -118,7 +120,10 @@ class AdaGrad(Learner):
                 self._finish(self._full_step(gradient), loss)
                 return
             size = euclidean_norm(gradient)[..., None] if self.kind == "norm" else gradient
-            self._root = torch.hypot(self._root, size)
+            # A pair of zeros has no slope.
+            some = (self._root > 0) | (size != 0)
+            root = torch.hypot(torch.where(some, self._root, 1.0), size)
+            self._root = torch.where(some, root, 0.0)
             self._finite("gradient", self.energy)
             metric = self._root + self.epsilon
             if self.kind == "norm":
@@ -133,6 +138,11 @@ class AdaGrad(Learner):
         :math:`V S V^\top`. The last of them is :math:`V S u` with the last row :math:`u` of
         :math:`U`, so without epsilon the step is :math:`V u`: no small number divides.
         """
+        if differentiated(gradient, self._decision):
+            raise ValueError(
+                "gradient: expected one that needs no derivatives, for the decomposition of kind "
+                "'full' has none; pass gradient.detach()"
+            )
         rows = torch.cat([self._root, gradient[..., None, :]], -2)
         error = ROUNDINGS * torch.finfo(gradient.dtype).eps * gradient[..., None, :].abs()
         doubt = torch.cat([self._doubt, error], -2)
@@ -175,10 +185,12 @@ class AdaGrad(Learner):
         reach = torch.linalg.vector_norm(near, dim=-1, keepdim=True)
         radius = self.domain.radius
         # On the border there is none; the root of what rounding leaves there would be 1e-8.
-        room = ((radius - reach).clamp(min=0) * (radius + reach)).sqrt()
-        room = torch.where(shift > 0, 0.0, room)
+        spare = (radius - reach) * (radius + reach)
+        some = (shift <= 0) & (spare > 0)
+        room = torch.where(some, torch.where(some, spare, 1.0).sqrt(), 0.0)
         length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
-        rest = torch.where(length > room, rest * (room / length), rest)
+        over = length > room
+        rest = torch.where(over, rest * (room / torch.where(over, length, 1.0)), rest)
         return self.domain._project(near + rest)
 
 

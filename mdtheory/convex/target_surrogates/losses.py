@@ -249,6 +249,14 @@ class SoftmaxLoss(TargetLoss):
         super().__init__(labels)
         require_simplex("labels", labels)
 
+    def check_targets(self, name: str, targets: Tensor) -> Tensor:
+        """Refuse what does not fit the data, and rows without a finite largest logit."""
+        super().check_targets(name, targets)
+        require_values(
+            name, targets, targets.amax(-1).isfinite(), "rows with a finite largest logit"
+        )
+        return targets
+
     def _row_values(self, targets: Tensor) -> Tensor:
         # A class without a label may have the logit -inf: 0 times infinity is 0.
         labelled = torch.where(self.data > 0, targets, 0.0)

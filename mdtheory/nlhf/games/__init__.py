@@ -15,7 +15,6 @@ from mdtheory.nlhf.games.openspiel import from_openspiel
 from mdtheory.nlhf.games.poker import kuhn_poker, leduc_poker
 from mdtheory.nlhf.games.references import linear_program, quantal_response
 from mdtheory.nlhf.games.solver import solve_matrix_game
-from mdtheory.nlhf.games.strategies import ZeroSumGame
 from mdtheory.nlhf.games.tree import ExtensiveGame
 from mdtheory.nlhf.games.walk import Chance, Decision, Terminal
 
@@ -25,7 +24,6 @@ __all__ = [
     "ExtensiveGame",
     "MatrixGame",
     "Terminal",
-    "ZeroSumGame",
     "complexity",
     "divergence",
     "exploitability",

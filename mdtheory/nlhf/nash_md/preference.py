@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mdtheory.checks import require_broadcast, require_scale, require_values
 from mdtheory.convex.mirror_maps import entropy_step, kl, require_log_probabilities
-from mdtheory.nlhf.games import ZeroSumGame
+from mdtheory.nlhf.games.strategies import ZeroSumGame
 from mdtheory.nlhf.reward_models import require_preference
 
 

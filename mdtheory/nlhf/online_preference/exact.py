@@ -59,12 +59,12 @@ def expected_loss(
     # The label may turn a pair round, so both orders meet every loss.
     drawn = first[..., :, None] * second[..., None, :]
     weight = game.preference * (drawn + drawn.mT)
-    tau, batch = game.temperature, torch.broadcast_shapes(policy.shape, game.policy().shape)
-    mine, theirs = policy.expand(batch), game.reference.expand(batch)
+    tau, batch = game.temperature, torch.broadcast_shapes(policy.shape[:-1], game.batch_shape)
+    mine, theirs = policy.expand(*batch, -1), game.reference.expand(*batch, -1)
     each = loss(
         mine[..., :, None], mine[..., None, :],
         theirs[..., :, None], theirs[..., None, :],
-        tau.expand(batch[:-1])[..., None, None] if isinstance(tau, Tensor) else tau,
+        tau.expand(batch)[..., None, None] if isinstance(tau, Tensor) else tau,
     )  # fmt: skip
     # A pair that is never drawn is silent, whatever its loss.
     return (weight * torch.where(weight > 0, each, 0.0)).sum((-2, -1))
