@@ -6,6 +6,7 @@ import torch
 from mdtheory.convex.mirror_maps import Ball
 from mdtheory.convex.sea import (
     SPECIAL_CASES,
+    StochasticallyExtendedAdversary,
 )
 
 F64 = torch.float64
@@ -110,3 +111,26 @@ def answering_once(t, x):
     gradient = torch.zeros_like(x)
     gradient[..., 0] = 1.0
     return (gradient * x).sum(-1), gradient
+
+
+def constant(rounds=40, length=1.0):
+    """One coordinate, a slope that never changes, and a start at the far end: bounds are tight."""
+    slopes = torch.full((rounds, 4, 1), length, dtype=F64)
+    return StochasticallyExtendedAdversary(slopes), torch.ones(4, 1, dtype=F64)
+
+
+# --- thm-sea-dynamic -------------------------------------------------------------------------
+
+
+def moving_comparators(g, domain=BALL):
+    """Comparators from still to wild; the wildest is the best point of every single round."""
+    still = worst_of(g, domain).expand_as(g)
+    yield still
+    yield domain.minimize_linear(g)
+    blocks = g.unfold(0, 20, 20).sum(-1).repeat_interleave(20, 0)
+    yield domain.minimize_linear(blocks)
+    yield domain.project(normal(*g.shape, seed=12))
+
+
+def path(comparators):
+    return (comparators[1:] - comparators[:-1]).norm(dim=-1).sum(0)

@@ -26,6 +26,7 @@ from tests.convex.sea_cases import (
     D,
     along,
     answering,
+    constant,
     errors,
     facts,
     fixed_comparator,
@@ -37,7 +38,8 @@ from tests.convex.sea_cases import (
     worst_of,
 )
 from tests.polish import guessed, polished
-from tests.refused import breaks, differ
+from tests.refused import bound as of
+from tests.refused import breaks, fails, identity
 
 # --- thm-sea-exp-concave ---------------------------------------------------------------------
 
@@ -234,7 +236,9 @@ def test_mutants_of_the_matrix_steps_play_otherwise(mutant):
         environment, start, BALL, 30, regime="exp-concave", gradient_bound=3.0, gamma=0.8
     )
     x, _, _ = matrix_steps(environment, start, **EXP, **changes)
-    assert differ("thm-sea-exp-concave", record.decisions, x, 1e-6)
+    right, _, _ = matrix_steps(environment, start, **EXP)
+    true = (record.decisions, right)
+    fails(identity("thm-sea-exp-concave"), record.decisions, x, true=true, tolerance=1e-6)
 
 
 def unmoved(length):
@@ -245,10 +249,21 @@ def unmoved(length):
 BENT_MUTANTS = {
     "no variation": (lambda: make("alternating", seeds=2, rounds=400), 0.01, 400),
     "no start": (lambda: unmoved(0.1), 0.01, 60),
-    "one per cent": (lambda: make("alternating", seeds=2, rounds=400), 0.01, 400),
     "linear": (lambda: unmoved(1.0), 20.0, 400),  # without what exp-concavity gives
     "wrong sign": (lambda: unmoved(1.0), 0.01, 60),
 }
+
+
+@pytest.mark.theorem("thm-sea-exp-concave", "mutant")
+def test_half_of_the_bent_bound_breaks_on_a_constant_slope():
+    environment, start = constant()
+    record = optimistic_mirror_descent(
+        environment, start, BALL, 40, regime="exp-concave", gradient_bound=1.0, gamma=1e-3
+    )
+    x, g = record.decisions, record.gradients
+    result = bent_regret(x, g, 1e-3, worst_of(g))
+    right = bounds.exp_concave_pathwise(DIAMETER, 1.0, 1e-3, 1, errors(g).sum(0), moves(x).sum(0))
+    fails(of("thm-sea-exp-concave"), result, right / 2, true=(result, right))
 
 
 @pytest.mark.theorem("thm-sea-exp-concave", "mutant")
@@ -257,29 +272,28 @@ def test_mutants_of_the_bent_bound_break(mutant):
     build, gamma, rounds = BENT_MUTANTS[mutant]
     environment = build()
     start, bound = environment.start(), environment.gradient_bound(1.0).max().item()
-    if mutant == "wrong sign":
-        x, g, _ = matrix_steps(environment, start, rounds, gamma, bound, sign=-1.0)
-    else:
-        record = optimistic_mirror_descent(
-            environment, start, BALL, rounds, regime="exp-concave", gradient_bound=bound,
-            gamma=gamma,
-        )  # fmt: skip
-        x, g = record.decisions, record.gradients
-    dimension, movement = x.shape[-1], moves(x).sum(0)
+
+    def sides(sign=1.0):
+        x, g, _ = matrix_steps(environment, start, rounds, gamma, bound, sign=sign)
+        limit = bounds.exp_concave_pathwise(
+            DIAMETER, bound, gamma, x.shape[-1], errors(g).sum(0), moves(x).sum(0)
+        )
+        return bent_regret(x, g, gamma, worst_of(g)), limit, x, g
+
+    result, right, x, g = sides()
     first = DIAMETER**2 / 2 * (1 + gamma * bound**2)
-    limit = bounds.exp_concave_pathwise(
-        DIAMETER, bound, gamma, dimension, errors(g).sum(0), movement
-    )
-    result = bent_regret(x, g, gamma, worst_of(g))
-    if mutant == "no variation":
-        limit = first - movement / 4
-    if mutant == "no start":
-        limit = limit - first
-    if mutant == "one per cent":
-        limit = limit / 100
-    if mutant == "linear":
-        result = along(g, x, worst_of(g))
-    assert breaks("thm-sea-exp-concave", result, limit)
+    wrong = {
+        "no variation": lambda: (result, first - moves(x).sum(0) / 4),
+        "no start": lambda: (result, right - first),
+        "linear": lambda: (along(g, x, worst_of(g)), right),
+        "wrong sign": lambda: sides(-1.0)[:2],
+    }[mutant]()
+    fails(
+        of("thm-sea-exp-concave"), *wrong, true=(result, right),
+        scaled={"no variation": "the errors are dropped", "no start": "the start is dropped"}.get(
+            mutant, ""
+        ),
+    )  # fmt: skip
 
 
 # --- cor-sea-exp-concave ---------------------------------------------------------------------
@@ -347,7 +361,19 @@ def test_the_exp_concave_bound_is_its_formula():
 
 
 @pytest.mark.theorem("cor-sea-exp-concave", "mutant")
-@pytest.mark.parametrize("mutant", ["no energy", "one per cent", "gamma too large"])
+def test_half_of_the_exp_concave_corollary_breaks_on_a_constant_slope():
+    environment, start = constant(rounds=9)
+    record = optimistic_mirror_descent(
+        environment, start, BALL, 9, regime="exp-concave", gradient_bound=1.0, gamma=1e-3
+    )
+    result = mean(record.loss - environment.loss_at(environment.best_comparator(BALL), 9))
+    f = facts(environment) | {"gamma": 1e-3, "dimension": 1}
+    right = torch.as_tensor(regret_bound("exp-concave", **f), dtype=F64)
+    fails(of("cor-sea-exp-concave"), result, right / 2, true=(result, right))
+
+
+@pytest.mark.theorem("cor-sea-exp-concave", "mutant")
+@pytest.mark.parametrize("mutant", ["no energy", "gamma too large"])
 def test_mutants_of_the_exp_concave_corollary_break(mutant):
     """Linear losses are not exp-concave; flat ones make the constants small."""
     rounds, case = 700, "alternating"
@@ -362,9 +388,9 @@ def test_mutants_of_the_exp_concave_corollary_break(mutant):
     )  # fmt: skip
     comparator = environment.best_comparator(BALL)
     result = mean(record.loss - environment.loss_at(comparator, rounds))
-    limit = regret_bound("exp-concave", **f)
+    right = torch.as_tensor(regret_bound("exp-concave", **f), dtype=F64)
     if mutant == "no energy":
-        limit = DIAMETER**2 / 2 * (1 + gamma)
-    if mutant == "one per cent":
-        limit = limit / 100
-    assert breaks("cor-sea-exp-concave", result, torch.as_tensor(limit))
+        wrong = torch.full_like(right, DIAMETER**2 / 2 * (1 + gamma))
+        fails(of("cor-sea-exp-concave"), result, wrong, true=(result, right))
+    else:  # the assumption itself is broken: linear losses are exp-concave for no gamma
+        assert breaks("cor-sea-exp-concave", result, right)

@@ -24,6 +24,7 @@ from tests.convex.sea_cases import (
     T,
     along,
     answering,
+    constant,
     errors,
     make,
     moves,
@@ -32,7 +33,8 @@ from tests.convex.sea_cases import (
     square,
 )
 from tests.polish import guessed, polished
-from tests.refused import breaks
+from tests.refused import bound as of
+from tests.refused import breaks, fails
 
 # --- lem-sea-optimistic-leader ---------------------------------------------------------------
 
@@ -170,6 +172,11 @@ def test_mutants_of_the_leader_lemma_break(mutant):
         for geometry in ("ball", "entropy"):
             result, parts, _ = leader_sides(geometry, gradients, hints, steps)
             limit = parts[0] + parts[1] - parts[2]
+            if mutant == "growing steps":
+                true, terms, _ = leader_sides(geometry, gradients, hints, FALLING["constant"])
+                check_bound("lem-sea-optimistic-leader", true, terms[0] + terms[1] - terms[2])
+            else:
+                check_bound("lem-sea-optimistic-leader", result, limit)
             if mutant == "no error":
                 limit = parts[0] - parts[2]
             if mutant == "no regularizer":
@@ -259,7 +266,14 @@ def test_decisions_of_the_leader_agree_with_cvxpy():
 
 
 @pytest.mark.theorem("thm-sea-ftrl", "mutant")
-@pytest.mark.parametrize("mutant", ["no variation", "moves a hundred times", "two per cent"])
+def test_half_of_the_leader_s_bound_breaks_on_a_constant_slope():
+    environment, start = constant(length=0.1)  # of gradients that may be ten times as long
+    result, right = ftrl_sides(optimistic_ftrl(environment, start, BALL, 40, offset=4.0), BALL, 4.0)
+    fails(of("thm-sea-ftrl"), result, right / 2, true=(result, right))
+
+
+@pytest.mark.theorem("thm-sea-ftrl", "mutant")
+@pytest.mark.parametrize("mutant", ["no variation", "moves a hundred times"])
 def test_mutants_of_the_bound_of_the_leader_break(mutant):
     broken = False
     for case in ("alternating", "rotating", "i.i.d."):
@@ -267,12 +281,11 @@ def test_mutants_of_the_bound_of_the_leader_break(mutant):
         offset = 2 * DIAMETER * environment.gradient_bound(1.0)
         record = optimistic_ftrl(environment, environment.start(), BALL, 500, offset=offset)
         result, limit = ftrl_sides(record, BALL, offset)
+        check_bound("thm-sea-ftrl", result, limit)
         if mutant == "no variation":
             limit = offset - offset * record.movement / 12
         if mutant == "moves a hundred times":
             limit = limit - 99 * offset * record.movement / 12
-        if mutant == "two per cent":
-            limit = limit / 50
         broken |= breaks("thm-sea-ftrl", result, limit)
     assert broken
 
@@ -354,4 +367,6 @@ def test_mutants_of_front_loading_break(mutant):
         "log 1 + S": largest * math.log1p(total / largest) + 1,
     }[mutant]
     exact = harmonic(front_load(largest, total, 60))
-    assert breaks("lem-sea-front-loading", exact, torch.tensor(limit))
+    right = torch.as_tensor(bounds.front_loaded(largest, total), dtype=F64)
+    wrong = torch.tensor(limit, dtype=F64)
+    fails(of("lem-sea-front-loading"), exact, wrong, true=(exact, right))
