@@ -194,7 +194,10 @@ def test_descent_bound_is_attained(steps, eta):
     check_identity("thm-saddle-descent", gap(record.average), right)
     # Mutant: eta/2 on the gradients halved once more; the true bound holds with equality.
     half = bounds.descent_bound(
-        (radius[0] ** 2 / 2, radius[1] ** 2 / 2), (squares[0] / 2, squares[1] / 2), (eta, eta), steps
+        (radius[0] ** 2 / 2, radius[1] ** 2 / 2),
+        (squares[0] / 2, squares[1] / 2),
+        (eta, eta),
+        steps,
     )
     assert breaks("thm-saddle-descent", gap(record.average), half)
 

@@ -168,7 +168,7 @@ def _warped(planes: Tensor, generator: torch.Generator) -> Tensor:
     n, _, h, w = planes.shape
     matrix = torch.eye(2) + 0.06 * torch.randn(n, 2, 2, generator=generator)
     shift = torch.randn(n, 2, 1, generator=generator) / 16
-    grid = functional.affine_grid(torch.cat([matrix, shift], -1), (n, 1, h, w), False)
+    grid = functional.affine_grid(torch.cat([matrix, shift], -1), [n, 1, h, w], False)
     for k in range(2):
         grid[..., k] += _smooth_field((n, h, w), w / 9, generator) / 27
     return functional.grid_sample(planes, grid, align_corners=False)

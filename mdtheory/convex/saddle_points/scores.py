@@ -50,10 +50,11 @@ def hausdorff95(predicted: Tensor, truth: Tensor) -> Tensor:
     """
     _check(predicted, truth)
     h, w = truth.shape[-2:]
-    pairs = [x.reshape(-1, h, w) for x in (predicted, truth)]
+    first, second = (_border(x.reshape(-1, h, w)) for x in (predicted, truth))
+    diagonal = math.hypot(h, w)
     found = [
-        _one_hausdorff95(*(border.nonzero().double() for border in borders), math.hypot(h, w))
-        for borders in zip(*map(_border, pairs), strict=True)
+        _one_hausdorff95(p.nonzero().double(), q.nonzero().double(), diagonal)
+        for p, q in zip(first, second, strict=True)
     ]
     result = torch.tensor(found, dtype=torch.float64, device=truth.device)
     return result.reshape(truth.shape[:-2])

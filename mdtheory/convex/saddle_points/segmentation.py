@@ -139,9 +139,7 @@ def train_segmentation(
             run.train(network, "pair", warm_start, falling=False)
     record = run.train(network, arm, steps, falling=True)
     if single:
-        record = SegmentationRecord(
-            network, record.weights[0], *(log[:, 0] for log in record[2:])
-        )
+        record = SegmentationRecord(network, record.weights[0], *(log[:, 0] for log in record[2:]))
     return record
 
 
