@@ -32,8 +32,8 @@ from mdtheory.convex.saddle_points import (
     train_segmentation,
 )
 
-SEEDS, SLICES, TEST_SLICES, PIXEL = 6, 96, 96, 6
-WARM, STEPS, RATE, NOISE = 300, 300, 0.005, 1.0
+SEEDS, SLICES, TEST_SLICES, PIXEL = 5, 96, 96, 6
+STEPS, RATE, NOISE = 200, 0.005, 1.0
 SCALE, WEIGHT_STEP = 4.0, 50.0
 BUDGETS = ("full", "half", "sparse half")
 ERASED, ERASED_ARMS = 0.4, ("pair", "trim", "adawac", "pseudo")
@@ -131,8 +131,7 @@ def run_arm(
             "sparse": _means(weights, ~dense),
             "erased": _means(weights, erased),
             "auc": [
-                ranking(w[~e], d[~e]).item()
-                for w, d, e in zip(weights, dense, erased, strict=True)
+                ranking(w[~e], d[~e]).item() for w, d, e in zip(weights, dense, erased, strict=True)
             ],
             "dense_below": _means((weights < 0.5).double(), kept),
             "path": _paths(record.drawn, record.used, kept, ~dense),
@@ -237,8 +236,8 @@ def main() -> None:
     }
     setting = (
         f"coronal half slices of the ICBM 152 template with {PIXEL} mm pixels (16 x 32), deformed; "
-        f"{SLICES} slices (half: {SLICES // 2}) for training, {TEST_SLICES} for testing from blocks "
-        f"4 mm apart; UNet 8-16-32, Adam {RATE:g}, batch 16, {steps} steps of warm start shared by "
+        f"{SLICES} slices (half: {SLICES // 2}) for training, {TEST_SLICES} for testing, from "
+        f"blocks 4 mm apart; UNet 8-16-32, Adam {RATE:g}, batch 16, {steps} steps of warm start shared by "
         f"all arms and {steps} after it; overlap loss half of the total. "
     )
     _write("saddle_points_study", rows, shared, setting + (
