@@ -260,6 +260,14 @@ def test_certificate_is_tight():
         ratio = check_bound("thm-certificate", regret, bound)
         assert ratio == pytest.approx(1 / math.sqrt(2 * LOG2))
         assert breaks("thm-certificate", regret, 0.8 * bound)
+    # Many small alternating ones: 1 in the limit.
+    d = torch.full((100_000, 1), 0.05, dtype=F64)
+    d[1::2] *= -1
+    logits = d.cumsum(0) - d
+    first, second = d.clamp(min=0), (-d).clamp(min=0)
+    regret = sp.weight_regret(logits.sigmoid(), first, second)
+    bound = sp.weight_bound(first, second, 1.0, order="simultaneous")
+    assert check_bound("thm-certificate", regret, bound) > 0.97
     # Many small losses, weights first: 1 in the limit.
     d = torch.full((4000, 1), 0.01, dtype=F64)
     logits = d.cumsum(0)

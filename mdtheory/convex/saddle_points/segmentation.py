@@ -237,15 +237,15 @@ class _Run(NamedTuple):
             logits, seen, supervised, consistency = self._losses(
                 network, images, labels, 1 if arm == "erm" else 2
             )
-            apart = (consistency - supervised).detach().double()
+            told = supervised.detach().double(), consistency.detach().double()
             before = weighed.gather(1, drawn)
             if arm == "adawac":
-                moved = dual_step(before, apart, self.weight_step_size)
+                moved = dual_step(before, told[1] - told[0], self.weight_step_size)
                 weighed.scatter_(1, drawn, moved)
                 used = (moved if self.weights_first else before).sigmoid()
                 value = used.to(supervised) * supervised + (1 - used).to(supervised) * consistency
             elif arm == "reweight":
-                moved = dual_step(before, -supervised.detach().double(), self.weight_step_size)
+                moved = dual_step(before, -told[0], self.weight_step_size)
                 moved = moved.log_softmax(1)
                 weighed.scatter_(1, drawn, moved)
                 used = moved.exp()
@@ -259,8 +259,7 @@ class _Run(NamedTuple):
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
-            log = (supervised.detach().double(), consistency.detach().double(), used, drawn)
-            logs.append(log)
+            logs.append((*told, used, drawn))
         rows = [torch.stack(column) for column in zip(*logs, strict=True)]
         final = weighed.sigmoid() if arm == "adawac" else torch.full_like(weighed, 0.5)
         return SegmentationRecord(network, final, *rows)
