@@ -61,6 +61,7 @@ def train_segmentation(
     steps: int = 200,
     batch: int = 16,
     learning_rate: float = 0.005,
+    falling: bool = True,
     overlap_share: float = 0.5,
     noise: float = 1.0,
     order: str = "weights_first",
@@ -91,9 +92,10 @@ def train_segmentation(
         warm_start: steps of ``"pair"`` with a constant rate that come first, or the networks to
             begin from, which are copied.
         generator: the source of chance, on the CPU.
-        steps: number of steps after the warm start; the rate falls along a cosine.
+        steps: number of steps after the warm start.
         batch: samples in a step.
         learning_rate: of Adam, above 0.
+        falling: whether the rate falls to 0 along a cosine after the warm start.
         overlap_share: between 0 and 1.
         noise: strength of gain, offset and noise of a view.
         order: whether the weights move before the networks see them (``"weights_first"``, as in
@@ -137,7 +139,7 @@ def train_segmentation(
         network = network.to(images.device)
         if require_count("warm_start", warm_start, 0):
             run.train(network, "pair", warm_start, falling=False)
-    record = run.train(network, arm, steps, falling=True)
+    record = run.train(network, arm, steps, falling=falling)
     if single:
         record = SegmentationRecord(network, record.weights[0], *(log[:, 0] for log in record[2:]))
     return record
