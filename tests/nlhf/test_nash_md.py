@@ -4,12 +4,12 @@ import itertools
 import math
 
 import cvxpy as cp
-import numpy as np
 import pytest
 import torch
 
 from mdtheory.data import load_judges
 from mdtheory.nlhf import nash_md as nm
+from tests.polish import best_mixture, guessed, polished
 
 F64 = torch.float64
 
@@ -32,13 +32,6 @@ def table(first, second, third):
     return preference
 
 
-def linear_programme(preference):
-    """A strategy that is preferred to none with less than the value."""
-    p, v = cp.Variable(len(preference), nonneg=True), cp.Variable()
-    cp.Problem(cp.Maximize(v), [preference.numpy().T @ p >= v, cp.sum(p) == 1]).solve()
-    return torch.from_numpy(np.asarray(p.value)), float(v.value)
-
-
 # ------------------------------------------------------------------ the worked examples
 
 
@@ -46,9 +39,9 @@ def linear_programme(preference):
 def test_a_small_change_turns_the_reward_over_but_not_the_equilibrium(e):
     preference = table(2 / 3 - e / 2, 1 / 3 - e / 4, 2 / 3 + e / 4)
     expected = torch.tensor([1 / 3 + e / 2, 1 / 3 + e / 2, 1 / 3 - e], dtype=F64)
-    found, value = linear_programme(preference)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    assert value == pytest.approx(0.5, abs=1e-7)
+    found, value = best_mixture(preference)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    assert value == pytest.approx(0.5, abs=1e-12)
     cold = nm.regularized_nash(preference, even(3), 1e-5).exp()
     torch.testing.assert_close(cold, expected, atol=1e-4, rtol=0)
     if abs(e) < 0.05:
@@ -162,8 +155,13 @@ def test_the_step_is_the_maximiser_of_its_objective():
     p = cp.Variable(4, nonneg=True)
     gain = (preference @ mixed.exp()).numpy()
     objective = 0.9 * gain @ p - cp.sum(cp.kl_div(p, mixed.exp().numpy()))
-    cp.Problem(cp.Maximize(objective), [cp.sum(p) == 1]).solve()
-    np.testing.assert_allclose(policy[3].exp().numpy(), p.value, atol=1e-5)
+    guessed(cp.Problem(cp.Maximize(objective), [cp.sum(p) == 1]))
+
+    def loss(x):
+        return (torch.xlogy(x, x) - x * mixed).sum() - 0.9 * torch.from_numpy(gain) @ x
+
+    best = polished(loss, p.value, equal=lambda x: x.sum()[None] - 1)
+    torch.testing.assert_close(policy[3].exp(), best, rtol=0, atol=1e-12)
 
 
 def test_self_play_is_the_magnetic_step_and_hedge_circles():

@@ -21,6 +21,7 @@ from mdtheory.nlhf.nash_md.models import (
     fit_preference,
     random_preference,
 )
+from tests.polish import best_mixture
 
 F64 = torch.float64
 
@@ -41,22 +42,6 @@ def example(e: float) -> torch.Tensor:
     for (i, j), p in above.items():
         matrix[i, j], matrix[j, i] = p, 1 - p
     return matrix
-
-
-def nash_by_program(matrix: torch.Tensor) -> torch.Tensor:
-    """The strategy whose worst payoff is largest, by linear programming."""
-    from scipy.optimize import linprog
-
-    n = len(matrix)
-    found = linprog(
-        [*[0.0] * n, -1.0],
-        A_ub=[[*(-column).tolist(), 1.0] for column in matrix.T],
-        b_ub=[0.0] * n,
-        A_eq=[[1.0] * n + [0.0]],
-        b_eq=[1.0],
-        bounds=[(0, None)] * n + [(None, None)],
-    )
-    return torch.tensor(found.x[:n], dtype=F64)
 
 
 def test_random_preferences_are_preferences(generator):
@@ -129,7 +114,7 @@ def test_the_fit_is_the_maximum_that_a_plain_optimiser_finds(generator):
 def test_the_nash_equilibrium_moves_smoothly_where_the_reward_flips(e):
     matrix = example(e)
     nash = torch.tensor([1 / 3 + e / 2, 1 / 3 + e / 2, 1 / 3 - e], dtype=F64)
-    assert torch.allclose(nash_by_program(matrix), nash, atol=1e-8)
+    assert torch.allclose(best_mixture(matrix)[0], nash, atol=1e-12)
     close = regularized_nash(matrix, uniform(3), 1e-6).exp()
     assert torch.allclose(close, nash, atol=1e-4)
     reward = bradley_terry(matrix)
@@ -196,7 +181,7 @@ def test_the_equilibria_of_three_judges(judges, expected):
     rows = [names.index(name) for name in judges]
     matrix = criteria_preference(ratings[rows])
     assert three_cycles(matrix).tolist() == [[0, 1, 2]]
-    assert torch.allclose(nash_by_program(matrix), torch.tensor(expected, dtype=F64), atol=1e-8)
+    assert torch.allclose(best_mixture(matrix)[0], torch.tensor(expected, dtype=F64), atol=1e-12)
 
 
 def test_a_network_is_antisymmetric_and_learns_a_circle(generator):

@@ -18,7 +18,9 @@ from mdtheory.checks import (
     values_known,
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
+from mdtheory.convex.mirror_maps.domains import euclidean_norm
 from mdtheory.convex.mirror_maps.quadratic import secular_root
+from mdtheory.convex.online_learning.graded import ROUNDINGS, graded_svd
 from mdtheory.convex.online_learning.learners import Learner, number_like
 
 # Bold changes of the support before the active-set method takes over.
@@ -37,7 +39,11 @@ class AdaGrad(Learner):
     - ``"diagonal"`` (``thm-adagrad-diagonal``): the same for each coordinate by itself.
     - ``"full"`` (``thm-adagrad-full``): :math:`H_t = (\sum_{s\le t} g_s g_s^\top)^{1/2}`.
 
-    Directions in which no gradient has come have no metric and do not move.
+    A direction in which no gradient has come has no metric and does not move, unless the ball
+    asks it to give way. Any other counts in full, however small its gradients were: the metric is
+    kept by its root, so no square hides a small direction beside a large one. A direction is left
+    out only where it is no larger than the rounding error of the gradients that make it, and it
+    is as exact as their angles allow (:func:`graded.graded_svd`).
 
     Args:
         initial: first decision, shape ``(..., d)``.
@@ -80,7 +86,9 @@ class AdaGrad(Learner):
         self._rate = _rate(step_size, initial, domain, kind)
         d = initial.shape[-1]
         shape = {"norm": (1,), "diagonal": (d,), "full": (d, d)}[kind]
-        self._energy = initial.new_zeros((*initial.shape[:-1], *shape))
+        # R with R'R = energy; for "full" its rows are orthogonal, and their errors are known.
+        self._root = initial.new_zeros((*initial.shape[:-1], *shape))
+        self._doubt = self._root
         super().__init__(initial)
 
     @property
@@ -90,7 +98,7 @@ class AdaGrad(Learner):
         Shape ``(..., 1)`` for ``"norm"``, ``(..., d)`` for ``"diagonal"`` and ``(..., d, d)`` for
         ``"full"``.
         """
-        return self._energy
+        return self._root.mT @ self._root if self.kind == "full" else self._root * self._root
 
     def update(self, gradient: Tensor) -> None:
         """End the round with a step in the metric; see :meth:`Learner.update`.
@@ -105,26 +113,43 @@ class AdaGrad(Learner):
         with self._all_or_nothing():
             loss = self._receive(gradient)
             if self.kind == "full":
-                self._energy = self._energy + gradient[..., :, None] * gradient[..., None, :]
-                self._finite("gradient", self._energy.sum(-1))
-                squares, axes = torch.linalg.eigh(self._energy)
-                # Below this an eigenvalue is rounding error of the largest.
-                floor = gradient.shape[-1] * torch.finfo(gradient.dtype).eps * squares[..., -1:]
-                metric = torch.where(squares > floor, squares, 0.0).sqrt() + self.epsilon
-                position, slope = _turn(axes.mT, self._decision), _turn(axes.mT, gradient)
-                moved = position - self._rate * _over(slope, metric)
-                self._finish(_turn(axes, self._into(moved, metric)), loss)
+                self._finish(self._full_step(gradient), loss)
                 return
-            square = gradient * gradient
-            self._energy = self._energy + (
-                square.sum(-1, keepdim=True) if self.kind == "norm" else square
-            )
-            self._finite("gradient", self._energy)
-            metric = self._energy.sqrt() + self.epsilon
+            size = euclidean_norm(gradient)[..., None] if self.kind == "norm" else gradient
+            self._root = torch.hypot(self._root, size)
+            self._finite("gradient", self.energy)
+            metric = self._root + self.epsilon
             if self.kind == "norm":
                 self.step_size = (self._rate / metric)[..., 0]
             moved = self._decision - self._rate * _over(gradient, metric)
             self._finish(self._into(moved, metric), loss)
+
+    def _full_step(self, gradient: Tensor) -> Tensor:
+        r"""The step with the whole matrix.
+
+        With the gradients as rows of :math:`M = U S V^\top` the root of their energy is
+        :math:`V S V^\top`. The last of them is :math:`V S u` with the last row :math:`u` of
+        :math:`U`, so without epsilon the step is :math:`V u`: no small number divides.
+        """
+        rows = torch.cat([self._root, gradient[..., None, :]], -2)
+        error = ROUNDINGS * torch.finfo(gradient.dtype).eps * gradient[..., None, :].abs()
+        doubt = torch.cat([self._doubt, error], -2)
+        left, lengths, axes, self._doubt = graded_svd(rows, doubt)
+        self._root = lengths[..., None] * axes
+        self._finite("gradient", self.energy.sum(-1))
+        metric = lengths + self.epsilon
+        pull = _over(lengths * left[..., -1, :], metric)
+        moved = self._decision - self._rate * _turn(axes.mT, pull)
+        if self.domain is None:
+            return moved
+        # In the axes of the metric; the directions outside share the metric epsilon.
+        inside = _turn(axes, moved)
+        rest = moved - _turn(axes.mT, inside)
+        length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
+        spread = torch.cat([metric, torch.full_like(length, self.epsilon)], -1)
+        near = self._into(torch.cat([inside, length], -1), spread)
+        back = _turn(axes.mT, near[..., :-1]) + rest * _over(near[..., -1:], length)
+        return self.domain._project(back)
 
     def _into(self, moved: Tensor, metric: Tensor) -> Tensor:
         """Nearest point of the domain in the norm of the metric, a diagonal in these axes."""
@@ -136,14 +161,20 @@ class AdaGrad(Learner):
             return self.domain._project(moved)
         assert isinstance(self.domain, Ball)  # by the constructor
         known = metric > 0
-        weight = torch.where(known, metric, 1.0)
+        # What stands in where there is no metric is of its size: units must not matter.
+        usual = torch.where(known.any(-1, keepdim=True), metric.amax(-1, keepdim=True), 1.0)
+        weight = torch.where(known, metric, usual)
         turned = torch.where(known, metric * moved, 0.0)
         shift = secular_root(turned, weight, self.domain.radius)
         # Directions without a metric cost nothing: they give way as far as the ball asks, which
         # is the limit of small equal metrics.
         near = torch.where(shift > 0, turned / (weight + shift), torch.where(known, moved, 0.0))
         rest = torch.where(known, 0.0, moved)
-        room = (self.domain.radius**2 - (near * near).sum(-1, keepdim=True)).clamp(min=0).sqrt()
+        reach = torch.linalg.vector_norm(near, dim=-1, keepdim=True)
+        radius = self.domain.radius
+        # On the border there is none; the root of what rounding leaves there would be 1e-8.
+        room = ((radius - reach).clamp(min=0) * (radius + reach)).sqrt()
+        room = torch.where(shift > 0, 0.0, room)
         length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
         rest = torch.where(length > room, rest * (room / length), rest)
         return self.domain._project(near + rest)
@@ -328,9 +359,14 @@ def _on_support(
     # Solved for the move from the point, so that rounding is relative to the move.
     sides = torch.stack([(linear - _turn(matrix, point)) * mask, mask], -1)
     pulled, spread = torch.cholesky_solve(sides, factor).unbind(-1)
-    lacking = 1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)
-    level = lacking / spread.sum(-1, keepdim=True)
-    return point + pulled + level * spread, level
+    total = spread.sum(-1, keepdim=True)
+    level = (1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)) / total
+    target = point + pulled + level * spread
+    # Both moves may be large beside their sum; what rounding left of them is solved for again.
+    left = (linear + level - _turn(matrix, target)) * mask
+    pulled = torch.cholesky_solve(left[..., None], factor)[..., 0]
+    more = (1 - target.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)) / total
+    return target + pulled + more * spread, level + more
 
 
 def _check_start(initial: Tensor, domain: Domain | None) -> None:
