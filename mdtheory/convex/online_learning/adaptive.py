@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_simplex,
     require_tensor,
@@ -19,6 +21,7 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
 from mdtheory.convex.mirror_maps.domains import euclidean_norm
+from mdtheory.convex.mirror_maps.exact import differentiated
 from mdtheory.convex.mirror_maps.quadratic import secular_root
 from mdtheory.convex.online_learning.graded import ROUNDINGS, graded_svd
 from mdtheory.convex.online_learning.learners import Learner, number_like
@@ -96,7 +99,7 @@ class AdaGrad(Learner):
         r"""What the gradients have summed to: the square of the metric without epsilon.
 
         Shape ``(..., 1)`` for ``"norm"``, ``(..., d)`` for ``"diagonal"`` and ``(..., d, d)`` for
-        ``"full"``.
+        ``"full"``. A copy.
         """
         return self._root.mT @ self._root if self.kind == "full" else self._root * self._root
 
@@ -108,7 +111,8 @@ class AdaGrad(Learner):
 
         Raises:
             TypeError: no floating-point tensor, or another dtype.
-            ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
+            ValueError: another shape or device, a NaN or an infinity, no finite step exists, or
+                derivatives are asked of the kind ``"full"``.
         """
         with self._all_or_nothing():
             loss = self._receive(gradient)
@@ -116,7 +120,10 @@ class AdaGrad(Learner):
                 self._finish(self._full_step(gradient), loss)
                 return
             size = euclidean_norm(gradient)[..., None] if self.kind == "norm" else gradient
-            self._root = torch.hypot(self._root, size)
+            # A pair of zeros has no slope.
+            some = (self._root > 0) | (size != 0)
+            root = torch.hypot(torch.where(some, self._root, 1.0), size)
+            self._root = torch.where(some, root, 0.0)
             self._finite("gradient", self.energy)
             metric = self._root + self.epsilon
             if self.kind == "norm":
@@ -131,6 +138,11 @@ class AdaGrad(Learner):
         :math:`V S V^\top`. The last of them is :math:`V S u` with the last row :math:`u` of
         :math:`U`, so without epsilon the step is :math:`V u`: no small number divides.
         """
+        if differentiated(gradient, self._decision):
+            raise ValueError(
+                "gradient: expected one that needs no derivatives, for the decomposition of kind "
+                "'full' has none; pass gradient.detach()"
+            )
         rows = torch.cat([self._root, gradient[..., None, :]], -2)
         error = ROUNDINGS * torch.finfo(gradient.dtype).eps * gradient[..., None, :].abs()
         doubt = torch.cat([self._doubt, error], -2)
@@ -173,10 +185,12 @@ class AdaGrad(Learner):
         reach = torch.linalg.vector_norm(near, dim=-1, keepdim=True)
         radius = self.domain.radius
         # On the border there is none; the root of what rounding leaves there would be 1e-8.
-        room = ((radius - reach).clamp(min=0) * (radius + reach)).sqrt()
-        room = torch.where(shift > 0, 0.0, room)
+        spare = (radius - reach) * (radius + reach)
+        some = (shift <= 0) & (spare > 0)
+        room = torch.where(some, torch.where(some, spare, 1.0).sqrt(), 0.0)
         length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
-        rest = torch.where(length > room, rest * (room / length), rest)
+        over = length > room
+        rest = torch.where(over, rest * (room / torch.where(over, length, 1.0)), rest)
         return self.domain._project(near + rest)
 
 
@@ -195,9 +209,6 @@ class OnlineNewtonStep(Learner):
             of them widen the batch); :func:`bounds.exp_concave_gamma` gives the theorem's.
         epsilon: :math:`\varepsilon > 0`, likewise; by default :math:`1 / (\gamma D)^2` with the
             diameter :math:`D` of the domain.
-
-    Attributes:
-        matrix: :math:`A_{t-1}`, shape ``(..., d, d)``.
 
     Raises:
         TypeError: an argument of a wrong type.
@@ -229,18 +240,18 @@ class OnlineNewtonStep(Learner):
         self.epsilon = _positive("epsilon", epsilon, initial)
         gammas = number_like(self.gamma, initial)
         spread = number_like(self.epsilon, initial)
-        try:
-            batch = torch.broadcast_shapes(gammas.shape, spread.shape, initial.shape[:-1])
-        except RuntimeError:
-            raise ValueError(
-                f"gamma: expected shapes of gamma and epsilon that broadcast with the batch "
-                f"{tuple(initial.shape[:-1])}, got {tuple(gammas.shape)} and {tuple(spread.shape)}"
-            ) from None
+        batch = require_broadcast("gamma", gammas.shape, initial.shape[:-1])
+        batch = require_broadcast("epsilon", spread.shape, batch)
         initial = initial.expand(*batch, initial.shape[-1])
         self._rate = (1 / gammas).expand(batch)
         eye = torch.eye(initial.shape[-1], dtype=initial.dtype, device=initial.device)
-        self.matrix = spread.expand(batch)[..., None, None] * eye
+        self._matrix = spread.expand(batch)[..., None, None] * eye
         super().__init__(initial)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix :math:`A_{t-1}`, shape ``(..., d, d)``; a copy."""
+        return self._matrix.clone()
 
     def update(self, gradient: Tensor) -> None:
         """End the round with a Newton step; see :meth:`Learner.update`.
@@ -254,9 +265,9 @@ class OnlineNewtonStep(Learner):
         """
         with self._all_or_nothing():
             loss = self._receive(gradient)
-            matrix = self.matrix + gradient[..., :, None] * gradient[..., None, :]
+            matrix = self._matrix + gradient[..., :, None] * gradient[..., None, :]
             self._finite("gradient", matrix.sum(-1))
-            self.matrix = matrix
+            self._matrix = matrix
             # The dual step of the book, under the potential x' A_t x / 2.
             dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
             if isinstance(self.domain, Simplex):
@@ -383,17 +394,10 @@ def _rate(
     step_size: float | Tensor | None, initial: Tensor, domain: Domain | None, kind: Kind
 ) -> float | Tensor:
     if isinstance(step_size, Tensor):
-        _positive("step_size", step_size, initial)
-        try:
-            fits = torch.broadcast_shapes(step_size.shape, initial.shape) == initial.shape
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"step_size: expected a shape that broadcasts to {tuple(initial.shape)}, "
-                f"got {tuple(step_size.shape)}"
-            )
-        return step_size
+        require_broadcast(
+            "step_size", step_size.shape, initial.shape, "the first decision", widens=False
+        )
+        return _positive("step_size", step_size, initial)
     if step_size is not None:
         return _positive("step_size", step_size, initial)
     if domain is None:
@@ -405,11 +409,8 @@ def _rate(
 
 
 def _positive(name: str, value: float | Tensor, initial: Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor):
-        return require_number(name, value, 0.0, strict=True)
-    require_same_kind(name, value, "initial", initial)
-    require_values(name, value, (value > 0) & value.isfinite(), "positive finite values")
-    return value
+    scale = require_scale(name, value, initial, strict=True)
+    return scale.clone() if isinstance(scale, Tensor) else scale
 
 
 def _turn(matrix: Tensor, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mdtheory.checks import (
     require_values,
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Simplex
+from mdtheory.convex.online_learning.comparators import best_of_linear_forms
 
 # A solver's loss may exceed the least one by this share of what the losses vary by.
 GAP = 1e-7
@@ -87,7 +88,7 @@ class LinearLosses(Losses):
 
     def __call__(self, round_: int, decision: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient; see :class:`Losses`."""
-        gradient = self.losses[round_ - 1]
+        gradient = self.losses[round_ - 1].clone()
         return (gradient * decision).sum(-1), gradient
 
     def loss_at(self, comparator: Tensor, rounds: int) -> Tensor:
@@ -174,21 +175,18 @@ class LogisticLosses(Losses):
         return torch.nn.functional.softplus(-margins).sum(0)
 
     def best_comparator(self, domain: Domain, rounds: int | None = None) -> Tensor:
-        """Best fixed point, found by cvxpy for one play of the batch after the other.
+        """Best fixed point, certified; see :func:`best_of_linear_forms`.
 
         Raises:
-            ImportError: cvxpy is not installed (extra ``notebooks``).
             TypeError: a domain that is not known here.
-            ArithmeticError: the solver's point is not certified to be best.
+            ArithmeticError: the best point found is not certified.
         """
 
-        def objective(cvxpy, point, play):  # type: ignore[no-untyped-def]
-            return cvxpy.sum(cvxpy.logistic(-(play @ point)))
+        def terms(margin: Tensor) -> tuple[Tensor, Tensor]:
+            slope = torch.sigmoid(-margin)
+            return -slope, slope * torch.sigmoid(margin)
 
-        def slopes(signed: Tensor, point: Tensor) -> Tensor:
-            return -torch.sigmoid(-(signed * point).sum(-1, keepdim=True)) * signed
-
-        return _solved(self.signed[:rounds], domain, objective, slopes)
+        return best_of_linear_forms(self.signed[:rounds], terms, domain)
 
 
 class PortfolioLosses(Losses):
@@ -241,7 +239,10 @@ class PortfolioLosses(Losses):
         def slopes(relatives: Tensor, point: Tensor) -> Tensor:
             return -relatives / (relatives * point).sum(-1, keepdim=True)
 
-        return _solved(self.relatives[:rounds], domain, objective, slopes)
+        # In units in which the best stock of a day is 1: constants change no comparator.
+        relatives = self.relatives[:rounds]
+        relatives = relatives / relatives.amax(-1, keepdim=True)
+        return _solved(relatives, domain, objective, slopes)
 
 
 class Adversary:
@@ -268,7 +269,7 @@ class Adversary:
         """
         if round_ == 1 or self._total is None:
             self._total = torch.zeros_like(decision)
-        gradient = self.rule(round_, decision, self._total)
+        gradient = self.rule(round_, decision, self._total.clone())
         self._total = self._total + gradient
         return (gradient * decision).sum(-1), gradient
 
