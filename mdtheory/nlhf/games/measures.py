@@ -34,6 +34,9 @@ def require_game(game: object) -> Game:
 def nash_conv(game: Game, strategies: Strategies) -> Tensor:
     """What both players gain by their best responses, together, equation ``eq-nash-conv``.
 
+    In a matrix game it is the duality gap, :func:`mdtheory.convex.saddle_points.duality_gap`, of
+    the payoffs with the other sign: there the first player minimises.
+
     Args:
         game: a matrix game, or a game in extensive form.
         strategies: the pair of log-probabilities: ``(..., m)`` and ``(..., n)`` in a matrix game,
