@@ -57,6 +57,13 @@ def test_a_filter_takes_steps_that_overshoot_and_goes_to_its_limit():
     assert dd.gradient_descent_filter(torch.ones(1, dtype=F64), 1.0, 0.5).item() == 1
 
 
+def test_a_step_that_rounding_carries_past_its_limit_is_at_its_limit():
+    values = torch.linspace(0.1, 3, 1000, dtype=F64)[:, None]
+    found = dd.gradient_descent_filter(values, 1 / values[:, 0].square(), 2.5)
+    assert (found == 1).all()
+    assert (dd.steps_to_fit(values, 1 / values[:, 0].square(), 0.1) < 0.1).all()
+
+
 def test_filters_broadcast_over_a_batch():
     values = normal(3, 2, 5).abs()
     step = torch.tensor([0.1, 0.05], dtype=F64)

@@ -21,6 +21,7 @@ from mdtheory.convex.double_descent.filters import (
     gradient_descent_filter,
     per_batch,
     require_spectrum,
+    squared_reach,
 )
 
 BISECTIONS = 60
@@ -44,7 +45,7 @@ def steps_to_fit(singular_values: Tensor, step_size: Scalar, tolerance: float) -
         ValueError: a value out of range, or a shape that does not broadcast.
     """
     s = require_spectrum(singular_values)
-    reach = per_batch("step_size", step_size, s) * s * s
+    reach = squared_reach(per_batch("step_size", step_size, s), s)
     require_values("step_size", reach, reach <= 1, "eta s^2 at most 1")
     return math.log(_fraction("tolerance", tolerance)) / torch.log1p(-reach)
 
@@ -151,7 +152,7 @@ def noise_norm(
         variance: :math:`\sigma^2 \ge 0`.
 
     Returns:
-        :math:`\sigma^2\sum_i F_t(s_i)^2/s_i^2`, shape ``(...)``.
+        :math:`\sigma^2\sum_i \phi_t(s_i)^2/s_i^2`, shape ``(...)``.
 
     Raises:
         TypeError: not a floating-point tensor, or not numbers.

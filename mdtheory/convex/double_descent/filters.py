@@ -26,7 +26,7 @@ def gradient_descent_filter(
             :math:`\eta s^2 \le 1`, a whole one elsewhere.
 
     Returns:
-        :math:`F_t(s) = 1 - (1 - \eta s^2)^t`, of the shape of ``singular_values``.
+        :math:`\phi_t(s) = 1 - (1 - \eta s^2)^t`, of the shape of ``singular_values``.
 
     Raises:
         TypeError: not a floating-point tensor, or not numbers.
@@ -36,7 +36,7 @@ def gradient_descent_filter(
     s = require_spectrum(singular_values)
     eta = per_batch("step_size", step_size, s)
     t = per_batch("steps", steps, s, infinite=True)
-    reach = eta * s * s
+    reach = squared_reach(eta, s)
     t = t if isinstance(t, Tensor) else s.new_full((), t)
     long = reach > 1
     whole = t.isfinite() & (t == t.round())
@@ -146,6 +146,21 @@ def heavy_ball_tuning(singular_values: Tensor) -> tuple[Tensor, Tensor]:
     require_values("singular_values", largest, largest > 0, "a value above 0")
     least = torch.where(s > 0, s, torch.inf).amin(-1)
     return 4 / (largest + least).square(), ((largest - least) / (largest + least)).square()
+
+
+def squared_reach(step_size: Scalar, singular_values: Tensor) -> Tensor:
+    r""":math:`\eta s^2`, where what rounding alone carries past 1 counts as 1.
+
+    Args:
+        step_size: :math:`\eta`, a number or a tensor that broadcasts with the values.
+        singular_values: :math:`s`.
+
+    Returns:
+        The products; :math:`1/s_1^2` times :math:`s_1^2` is 1.
+    """
+    reach = step_size * singular_values * singular_values
+    slack = 1 + 8 * torch.finfo(reach.dtype).eps
+    return torch.where((reach > 1) & (reach <= slack), 1, reach)
 
 
 def require_spectrum(singular_values: Tensor) -> Tensor:

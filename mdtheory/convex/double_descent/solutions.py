@@ -259,7 +259,7 @@ def _filtered(
     scalars: list[Scalar],
     initial: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`\beta_0 + V F(S) S^{-1} U^\top (y - Z\beta_0)`."""
+    r""":math:`\beta_0 + V \phi_t(S) S^{-1} U^\top (y - Z\beta_0)`."""
     start = _checked(features, targets, initial)
     batch = _batch(features, targets, scalars, start)
     left, values, right = torch.linalg.svd(features, full_matrices=False)
