@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lab course bench bench-quick lint clean distclean
+.PHONY: help setup newest book test lab course bench bench-quick lint clean distclean
 
 # The first Python that is at least 3.11; set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -26,6 +26,7 @@ help:
 	@echo 'make lab     open the book as notebooks in JupyterLab'
 	@echo 'make course  make a course to release and grade in COURSE (now $(COURSE))'
 	@echo 'make bench   run the benchmarks'
+	@echo 'make newest  install the newest versions that are allowed, and pin them'
 	@echo 'make lint    ruff, codespell and the type checker'
 	@echo 'make clean   forget built pages and executed notebooks; distclean also .venv'
 
@@ -38,11 +39,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
 	@rm -f $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		"$$(grep '^torch==' constraints.txt)" -c constraints.txt
+		"$$(grep -E '^torch(==|$$)' constraints.txt)" -c constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt -e '.[dev]'
 	@$(BIN)/python -c 'import torch, mdtheory'
 	@touch $(STAMP).new && mv $(STAMP).new $(STAMP)
+
+# The newest versions that pyproject.toml allows, in a fresh .venv, and their pins.
+newest:
+	rm -rf $(VENV)
+	sed -E 's/==.*//' constraints.txt > constraints.new && mv constraints.new constraints.txt
+	@$(MAKE) --no-print-directory setup
+	$(BIN)/python -m pip freeze --exclude-editable \
+		| { grep -vE '^(nvidia|cuda|triton)' || true; } > constraints.new
+	mv constraints.new constraints.txt && touch $(STAMP)
 
 book: $(STAMP)
 	@$(BIN)/python -m tools.build

@@ -33,9 +33,11 @@ from mdtheory.rl.mdpo.on_policy import OnPolicyRun
 
 SEEDS, EPISODES = 5, 20
 # Ten passes over the full batch, for policy and critic: ten gradient steps, as n_epochs=10 there.
-FULL = OnPolicySettings(critic_epochs=10, critic_batch=None, critic_rate=3e-4)
+FULL = OnPolicySettings(critic_epochs=10, critic_batch=None, critic_learning_rate=3e-4)
 # sb3-contrib's TRPO: 15 products, and 10 epochs of 128 for the critic at 1e-3.
-TRUST = OnPolicySettings(conjugate_steps=15, critic_epochs=10, critic_batch=128, critic_rate=1e-3)
+TRUST = OnPolicySettings(
+    conjugate_steps=15, critic_epochs=10, critic_batch=128, critic_learning_rate=1e-3
+)
 OURS = {"PPO": ("ppo", FULL), "MDPO": ("mdpo", FULL), "TRPO": ("trpo", TRUST)}
 TARGETS = {"PPO": 1.5, "MDPO": 1.3, "TRPO": 1.0, "SAC": 1.2}
 

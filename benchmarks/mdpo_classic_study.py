@@ -31,7 +31,7 @@ WORLDS = {"CartPole": CartPole(), "Pendulum": Pendulum()}
 SETTINGS = {
     "CartPole": OnPolicySettings(),
     "Pendulum": OnPolicySettings(
-        copies=10, horizon=201, discount=0.95, policy_rate=3e-3, critic_rate=3e-3
+        copies=10, horizon=201, discount=0.95, policy_learning_rate=3e-3, critic_learning_rate=3e-3
     ),
 }
 STEPS = {"CartPole": 150_000, "Pendulum": 120_600}
@@ -48,7 +48,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "PPO, minibatches of 64": ("ppo", {"policy_batch": 64}),
     "TRPO": ("trpo", {}),
 }
-OFF_POLICY = OffPolicySettings(hidden=(64, 64), rate=1e-3, warm_up=1000, record_every=201)
+OFF_POLICY = OffPolicySettings(hidden=(64, 64), learning_rate=1e-3, warm_up=1000, record_every=201)
 OFF_POLICY_STEPS, OFF_POLICY_SEEDS = 10_050, 5
 POINTS = 25
 
@@ -57,9 +57,9 @@ def on_policy(environment: str, method: str, steps: int, seeds: int, seed: int) 
     """All seeds of one variant."""
     algorithm, changes = VARIANTS[method]
     common = vars(SETTINGS[environment])
-    rate = common["policy_rate"] * changes.get("faster", 1)
+    rate = common["policy_learning_rate"] * changes.get("faster", 1)
     others = {key: value for key, value in changes.items() if key != "faster"}
-    settings = OnPolicySettings(**{**common, "policy_rate": rate, **others})
+    settings = OnPolicySettings(**{**common, "policy_learning_rate": rate, **others})
     generator = torch.Generator(default_device()).manual_seed(seed)
     record = train_on_policy(
         WORLDS[environment], steps, generator,

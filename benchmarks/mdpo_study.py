@@ -29,7 +29,12 @@ from mdtheory.rl.mdpo import (
 CELLS = Path(".cache/mdpo_study")
 # One batch of 2,048 steps for all, and the critic of the paper's implementation.
 ON_POLICY = OnPolicySettings(
-    copies=8, horizon=256, normalize=True, critic_rate=3e-4, value_clip=0.2, restart_every=20
+    copies=8,
+    horizon=256,
+    normalize=True,
+    critic_learning_rate=3e-4,
+    value_clip=0.2,
+    restart_every=20,
 )
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MDPO": ("mdpo", {}),

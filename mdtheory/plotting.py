@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_extra, require_tensor
-from mdtheory.runs import show
+from mdtheory.runs.page import show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -41,6 +41,8 @@ def small_book(tmp_path, monkeypatch) -> Path:
         "mdtheory/__init__.py": "",
         "mdtheory/far.py": "VALUE = 1\n",
         "mdtheory/near.py": "def value():\n    from mdtheory.far import VALUE\n    return VALUE\n",
+        "mdtheory/part/__init__.py": "",
+        "mdtheory/part/module.py": '"""Words."""\n\n\ndef f():\n    """More."""\n',
         "mdtheory/unused.py": "VALUE = 3\n",
         "mdtheory/data/prices.csv": "1,2\n",
         "mdtheory/data/other.csv": "1,2\n",
@@ -86,10 +88,91 @@ def test_a_file_changes_the_fingerprints_of_its_dependents_only(
     small_book, name, changes_first, changes_second
 ):
     before = [fingerprint(small_book, f"book/{page}") for page in ("first", "second")]
-    append(small_book / name, "\n# changed\n")
+    code = "\n```{code-cell}\nchanged = 1\n```\n" if name.endswith(".md") else "\nchanged = 1\n"
+    append(small_book / name, code)
     after = [fingerprint(small_book, f"book/{page}") for page in ("first", "second")]
     changed = [a != b for a, b in zip(after, before, strict=True)]
     assert changed == [changes_first, changes_second]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("book/first.md", "# First", "# Another title, in prose"),
+        ("mdtheory/near.py", "def value():\n", 'def value():\n    """Words."""  # and more\n\n'),
+        ("mdtheory/far.py", "VALUE = 1", '"""Mentions sweep.csv and prices."""\nVALUE = (1)'),
+    ],
+)
+def test_words_change_no_fingerprint(small_book, name, before, after):
+    old = fingerprint(small_book, "book/first")
+    text = (small_book / name).read_text()
+    (small_book / name).write_text(text.replace(before, after))
+    assert (small_book / name).read_text() != text
+    assert fingerprint(small_book, "book/first") == old
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("book/first.md", "from mdtheory", ":tags: [hide-input]\nfrom mdtheory"),
+        ("book/first.md", "language: python", "language: python3"),
+        ("mdtheory/near.py", "return VALUE", 'return VALUE or "words"'),
+        ("mdtheory/near.py", "return VALUE", 'print(VALUE)\n    "sweep"\n    return VALUE'),
+        ("mdtheory/far.py", "VALUE = 1", "VALUE = 1.0"),
+    ],
+)
+def test_options_and_code_change_the_fingerprint(small_book, name, before, after):
+    old = fingerprint(small_book, "book/first")
+    text = (small_book / name).read_text()
+    (small_book / name).write_text(text.replace(before, after))
+    assert (small_book / name).read_text() != text
+    assert fingerprint(small_book, "book/first") != old
+
+
+def test_words_count_where_a_chapter_shows_them(small_book):
+    """In the modules of the book's parts; those of the ground are too many to run for."""
+    (small_book / "_toc.yml").write_text("root: book/part/module\n")
+    (small_book / "book/part").mkdir()
+    cell = "import inspect\nfrom mdtheory import near\nfrom mdtheory.part import module"
+    page = small_book / "book/part/module.md"
+    page.write_text(HEADER.format(title="Third", code=cell))
+    old = fingerprint(small_book, "book/part/module")
+    append(small_book / "mdtheory/near.py", "# words\n")
+    assert fingerprint(small_book, "book/part/module") == old
+    append(small_book / "mdtheory/part/module.py", "# words\n")
+    assert fingerprint(small_book, "book/part/module") != old
+    page.write_text(page.read_text().replace("import inspect", "import this"))
+    old = fingerprint(small_book, "book/part/module")
+    append(small_book / "mdtheory/part/module.py", "# more words\n")
+    assert fingerprint(small_book, "book/part/module") == old
+
+
+def test_times_belong_to_pages_not_to_names(small_book):
+    report = small_book / "report.xml"
+    report.write_text(
+        '<testsuites><testsuite><testcase name="games.ipynb" time="1.5" '
+        'file=".cache/notebooks/rl/games.ipynb"/><testcase name="games.ipynb" time="2.5" '
+        'file=".cache/notebooks/nlhf/games.ipynb"/><testcase name="sea.ipynb" time="9" '
+        'file=".cache/notebooks/rl/sea.ipynb"><failure/></testcase></testsuite></testsuites>'
+    )
+    pages = ["book/rl/games", "book/nlhf/games", "book/rl/sea"]
+    found = execute.times(small_book, report, pages)
+    assert found == {"book/rl/games": 1.5, "book/nlhf/games": 2.5}
+
+
+def test_planned_rooms_stand_before_their_chapter(small_book):
+    assert project.rooms(small_book, {}) == ["first", "second"]
+    planned = {"a": "second", "b": "second", "c": "first"}
+    assert project.rooms(small_book, planned) == ["c", "first", "a", "b", "second"]
+    with pytest.raises(ValueError, match="first has a page now"):
+        project.rooms(small_book, {"first": "second"})
+    with pytest.raises(ValueError, match="stand before none, which is no chapter"):
+        project.rooms(small_book, {"d": "none"})
+
+
+def test_parts_are_the_folders_of_the_chapters(small_book):
+    assert project.parts(small_book) == []
+    assert project.parts(project.ROOT) == ["convex", "rl", "nlhf"]
 
 
 def test_a_new_python_changes_every_fingerprint(small_book, monkeypatch):

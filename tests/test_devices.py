@@ -106,6 +106,18 @@ def matrix_map(make, draw):
     return case
 
 
+def laws(place):
+    """The simplex in logarithms."""
+    log_p, log_q = place.simplex(4, 5).log(), place.simplex(4, 5).log()
+    mm.require_log_probabilities("log_p", log_p, log_q, full_support=True)
+    weight = place.between(4, 1)
+    return (
+        mm.kl_terms(log_p, log_q), mm.kl(log_p, log_q), mm.span(log_p - log_q),
+        mm.mixture(log_p, log_q, 0.3), mm.mixture(log_p, log_q, weight),
+        mm.entropy_step(log_p, place.normal(4, 5), weight, log_q, 0.5),
+    )  # fmt: skip
+
+
 def domain(make):
     def case(place):
         here, v = make(place), 2 * place.normal(4, 5)
@@ -131,6 +143,7 @@ def metric(place):
 
 
 CASES = {
+    "laws": laws,
     "Ball": domain(lambda place: mm.Ball(1.0)),
     "Box": domain(lambda place: mm.Box(-1.0, 1.0)),
     "Box of tensors": domain(
@@ -215,6 +228,7 @@ def test_every_public_name_of_the_mirror_maps_has_a_case():
     covered = {name.partition("(")[0].partition(" ")[0] for name in CASES}
     public = set(mm.__all__) - {"MirrorMap", "Domain"}
     functions = {"dual_step", "mirror_step"}  # called by every map's case
+    functions |= {"entropy_step", "kl", "kl_terms", "mixture", "require_log_probabilities", "span"}
     assert public - functions <= covered
 
 

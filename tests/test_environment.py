@@ -119,6 +119,31 @@ def test_setting_up_happens_once(empty_machine):
     assert "torch==0" in log[0]
 
 
+def test_the_newest_versions_are_installed_afresh_and_pinned(empty_machine):
+    folder, make = empty_machine
+    make("setup")
+    code, log = make("newest")
+    assert code == 0
+    assert log[0] == "fake -m venv .venv"
+    first, second, freeze = log[1], log[2], log[-1]
+    assert " torch -c constraints.txt" in first
+    assert "-e .[dev]" in second
+    assert freeze == "python -m pip freeze --exclude-editable"
+    assert "==" not in (folder / "constraints.txt").read_text("utf-8")
+    assert make("setup") == (0, [])
+
+
+def test_the_workflow_runs_what_the_repository_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    # YAML reads the key `on` as a truth value.
+    triggers = workflow.get("on", workflow.get(True))
+    assert {"push", "schedule"} <= set(triggers)
+    [job] = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    subprocess.run(["bash", "-n", ".ci/run"], cwd=ROOT, check=True)
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
 @pytest.mark.parametrize("fault", ["venv-dies", "install-dies"])
 def test_a_killed_set_up_is_taken_up_again(empty_machine, fault):
     folder, make = empty_machine

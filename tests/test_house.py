@@ -1,23 +1,38 @@
-"""The rules of the house (DESIGN.md), and those of its style that a program can hold."""
+"""The rules of the house (CONTRIBUTING.md), and those of its style that a program can hold."""
 
 import ast
 import inspect
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tools import ledger, notation, reference
-from tools.project import PACKAGE, ROOT, chapters, code_cells, imports, pages, parse_cell, source_of
+from tools import ledger, notation, project, reference
+from tools.project import (
+    PACKAGE,
+    PLANNED,
+    ROOT,
+    chapters,
+    code_cells,
+    imports,
+    pages,
+    parse_cell,
+    source_of,
+)
 
-PARTS = ("convex", "rl", "nlhf")
-GROUND = {"checks", "data", "device", "plotting", "runs"}
+PARTS = project.parts(ROOT)
+GROUND = {"checks", "data", "device", "files", "moved", "plotting", "runs"}
+# Workshops serve several chapters; of the chapters they may import one alone.
+WORKSHOPS = {"agents", "environments", "sequences"}
+KERNEL = "convex/mirror_maps"
 ROOF = {"__main__", "cli", "course"}
 LIMIT = 500
 CHAPTERS = [page.removeprefix("book/") for page in chapters(ROOT)]
+ROOMS = project.rooms(ROOT)  # the chapters, and modules whose page is still to come
 MODULES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
@@ -40,9 +55,13 @@ def allowed(room: str, other: str) -> bool:
         return True
     if room in ROOF:
         return True
-    if room not in CHAPTERS or other not in CHAPTERS:
+    if room in WORKSHOPS:
+        return other == KERNEL or other in WORKSHOPS
+    if other in WORKSHOPS:
+        return room in ROOMS and room != KERNEL
+    if room not in ROOMS or other not in ROOMS:
         return False
-    return CHAPTERS.index(other) < CHAPTERS.index(room)
+    return ROOMS.index(other) < ROOMS.index(room)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,12 +91,40 @@ def test_the_rule_about_imports_can_fail():
     assert len(CHAPTERS) < 2 or allowed(CHAPTERS[1], CHAPTERS[0])
     assert not allowed("checks", "convex/mirror_maps")
     assert not allowed("convex/mirror_maps", "course")
+    assert allowed("agents", KERNEL)
+    assert not allowed("agents", "rl/mdpo")
+    assert not allowed(KERNEL, "agents")
+
+
+def of_workshop(name: str) -> list[Path]:
+    return sorted((ROOT / PACKAGE / name).glob("*.py"))
+
+
+@pytest.mark.parametrize("workshop", sorted(WORKSHOPS))
+def test_a_workshop_is_explained_by_a_chapter(workshop):
+    for path in of_workshop(workshop):
+        said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        assert re.search(r"chapters?\s'", said, re.IGNORECASE), path
+
+
+def test_workshops_import_each_other_in_no_circle():
+    found = {
+        workshop: {
+            room_of(name)
+            for path in of_workshop(workshop)
+            for name in imports(ast.parse(path.read_text("utf-8")), dotted(path))
+            if name.startswith(f"{PACKAGE}.")
+        }
+        & WORKSHOPS - {workshop}
+        for workshop in WORKSHOPS
+    }
+    tuple(TopologicalSorter(found).static_order())  # raises where there is a circle
 
 
 # Rule 2: the four trees have the same rooms.
 
 
-def rooms(tree: str, ending: str) -> set[str]:
+def rooms_of(tree: str, ending: str) -> set[str]:
     found = set()
     for part in PARTS:
         for path in (ROOT / tree / part).glob("*"):
@@ -87,9 +134,20 @@ def rooms(tree: str, ending: str) -> set[str]:
 
 
 def test_the_trees_have_the_same_rooms():
-    assert rooms("mdtheory", ".py") == set(CHAPTERS)
-    assert rooms("exercises", ".md") == set(CHAPTERS)
-    assert rooms("exercises", ".py") == set(CHAPTERS)
+    assert rooms_of("mdtheory", ".py") == set(ROOMS)
+    assert rooms_of("exercises", ".md") == set(CHAPTERS)
+    assert rooms_of("exercises", ".py") == set(CHAPTERS)
+
+
+@pytest.mark.parametrize("room", PLANNED)
+def test_a_planned_room_has_its_tests(room):
+    part, _, name = room.partition("/")
+    assert list((ROOT / "tests" / part).glob(f"test_{name}*.py"))
+
+
+def test_every_chapter_has_a_page_in_the_reference():
+    missing = [chapter for chapter in CHAPTERS if f"book/api/{chapter}" not in pages(ROOT)]
+    assert missing == [], "add book/api/PART/NAME.md and its line in _toc.yml"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -74,7 +74,7 @@ def write_checks(root, *labels):
             "display_data",
             {"text/plain": label},
             metadata={
-                "mdtheory_check": {"label": label, "kind": "bound", "instances": 7, "worst": 0.25}
+                "mdtheory_check": [{"label": label, "kind": "bound", "instances": 7, "worst": 0.25}]
             },
         )
         for label in labels

@@ -1,6 +1,7 @@
 """The generated pages: the reference misses no public name, the exercises page no problem."""
 
 import logging
+import re
 
 import pytest
 
@@ -57,19 +58,45 @@ def test_a_missing_entry_is_a_warning_so_stops_the_build(small_library, monkeypa
     assert "no entry for mdtheory.convex.shapes.plane.Shape" in messages[0]
 
 
-def test_labels_in_docstrings_become_links(monkeypatch):
+def test_labels_in_docstrings_become_links_and_the_book_is_read_once(monkeypatch):
     known = {"eq-one": "equation", "thm-one": "statement", "fig-one": "target"}
-    monkeypatch.setattr(reference, "labels_of_book", lambda root: known)
-    lines = ["Equation ``eq-one``, ``thm-one``, ``fig-one``, ``eq-none`` and ``code``."]
-    reference.link_labels(None, "function", "f", None, None, lines)
-    assert lines == [
-        "Equation :eq:`eq-one`, :prf:ref:`thm-one`, :ref:`fig-one`, ``eq-none`` and ``code``."
-    ]
+    read = []
+    monkeypatch.setattr(reference, "labels_of_book", lambda root: read.append(root) or known)
+    link = reference.LinkLabels(ROOT)
+    for _ in range(2):
+        lines = ["Equation ``eq-one``, ``thm-one``, ``fig-one``, ``eq-none`` and ``code``."]
+        link(None, "function", "f", None, None, lines)
+        assert lines == [
+            "Equation :eq:`eq-one`, :prf:ref:`thm-one`, :ref:`fig-one`, ``eq-none`` and ``code``."
+        ]
+    assert read == [ROOT]
+
+
+def test_modules_stand_on_the_page_of_their_room_or_of_their_part(small_library):
+    (small_library / "mdtheory" / "ground.py").write_text(MODULE)
+    (small_library / "mdtheory" / "convex" / "later.py").write_text(MODULE)
+    for page in ("book/index", "book/convex/shapes", "book/api/convex", "book/api/convex/shapes"):
+        (small_library / f"{page}.md").parent.mkdir(parents=True, exist_ok=True)
+        (small_library / f"{page}.md").write_text("# Page\n")
+    (small_library / "_toc.yml").write_text(
+        "root: book/index\nchapters:\n- file: book/convex/shapes\n- file: book/api/convex\n"
+        "  sections:\n  - file: book/api/convex/shapes\n"
+    )
+    found = {
+        place: re.findall(r"^## `(.*)`$", reference.page(place, small_library), re.MULTILINE)
+        for place in ("convex/shapes", "convex", "ground")
+    }
+    assert found == {
+        "convex/shapes": ["mdtheory.convex.shapes", "mdtheory.convex.shapes.plane"],
+        "convex": ["mdtheory.convex.later"],
+        "ground": ["mdtheory.ground"],
+    }
 
 
 def test_every_module_is_on_some_page_of_the_reference():
-    pages = {path.stem for path in (ROOT / "book" / "api").glob("*.md")}
-    written = "".join(reference.page(part) for part in pages)
+    base = ROOT / "book" / "api"
+    pages = {path.relative_to(base).with_suffix("").as_posix() for path in base.rglob("*.md")}
+    written = "".join(reference.page(place) for place in pages)
     for module, names in reference.modules(ROOT).items():
         above = [f"automodule:: {package}\n" for package in reference._packages(module)]
         assert not names or any(

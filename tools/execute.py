@@ -33,7 +33,7 @@ from tools.project import (
 )
 
 CELL_TIMEOUT = 300  # seconds for one cell, against hanging; the limit of a chapter is below
-SLOW = 40.0  # seconds for one chapter, DESIGN.md
+SLOW = 40.0  # seconds that a chapter may take, on one thread (CONTRIBUTING.md)
 
 
 class ChapterError(Exception):
@@ -191,11 +191,27 @@ def _run(root: Path, pages: list[str]) -> dict[str, float]:
     result = subprocess.run([*command, *paths], cwd=root, env=environment, check=False)
     if not report.exists():
         raise ChapterError(f"the notebooks could not be run (exit {result.returncode})")
-    seconds = {}
+    return times(root, report, pages)
+
+
+def times(root: Path, report: Path, pages: list[str]) -> dict[str, float]:
+    """Seconds of each notebook that ran through, by its page; pages may share their last name.
+
+    Args:
+        root: the checkout.
+        report: the XML file that pytest wrote.
+        pages: the chapters that were to run.
+
+    Returns:
+        Page to seconds, without those that failed, were skipped or are not in the report.
+    """
+    places = {notebook_path(root, page).relative_to(root).as_posix(): page for page in pages}
+    found = {}
     for case in ElementTree.parse(report).iter("testcase"):
-        if not len(case):  # no failure, error or skip inside
-            seconds[Path(case.get("name", "")).stem] = float(case.get("time", "nan"))
-    return {page: seconds[Path(page).name] for page in pages if Path(page).name in seconds}
+        page = places.get(case.get("file", ""))
+        if page is not None and not len(case):  # no failure, error or skip inside
+            found[page] = float(case.get("time", "nan"))
+    return found
 
 
 def _cores() -> int:

@@ -113,8 +113,7 @@ def checks(root: Path) -> list[Check]:
             continue
         for cell in nbformat.read(path, 4).cells:
             for output in cell.get("outputs", []):
-                entry = output.get("metadata", {}).get("mdtheory_check")
-                if entry:
+                for entry in output.get("metadata", {}).get("mdtheory_check", []):
                     worst = entry["worst"]
                     number = math.nan if worst is None else float(worst)
                     found.append(

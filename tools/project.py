@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -17,8 +18,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mdtheory"
+# Rooms of the library that open before their page: the room, and the chapter before which it will
+# stand (with several before one chapter, in this order). The house lets such a module have no page,
+# no assignment and no answers, and imports go by the place that it will have.
+PLANNED: dict[str, str] = {}
 CODE_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+HEADER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CELL_OPTIONS = re.compile(r"\A(?:---\n.*?\n---\n|(?::[^\n]*\n)+)", re.DOTALL)
+# A cell that shows code or documentation; for its chapter also the words of a module matter.
+SHOWS_SOURCE = re.compile(r"\binspect\b|__doc__|\bhelp\(")
 # Read by the kernel of every chapter, so they decide what a page shows.
 DATA_FOLDERS = ("book/results", f"{PACKAGE}/data")
 
@@ -34,6 +42,35 @@ def chapters(root: Path) -> list[str]:
     return [page for page in pages(root) if code_cells(source_of(root, page))]
 
 
+def parts(root: Path) -> list[str]:
+    """The parts of the book, in order: the folders of its chapters, such as ``convex``."""
+    folders = [page.split("/")[1] for page in pages(root) if page.count("/") == 2]
+    return list(dict.fromkeys(folder for folder in folders if folder != "api"))
+
+
+def rooms(root: Path, planned: dict[str, str] | None = None) -> list[str]:
+    """The rooms of the library in the order in which they may import each other.
+
+    Args:
+        root: the checkout.
+        planned: rooms without a page yet, ``PLANNED`` by default.
+
+    Returns:
+        Such as ``convex/mirror_maps``, planned ones before the chapter that they name.
+
+    Raises:
+        ValueError: a planned room has a page by now, or stands before no chapter.
+    """
+    order = [page.removeprefix("book/") for page in chapters(root)]
+    for room, before in (PLANNED if planned is None else planned).items():
+        if room in order:
+            raise ValueError(f"PLANNED: {room} has a page now, remove it from the list")
+        if before not in order:
+            raise ValueError(f"PLANNED: {room} is to stand before {before}, which is no chapter")
+        order.insert(order.index(before), room)
+    return order
+
+
 def source_of(root: Path, page: str) -> str:
     """The text of a page."""
     return (root / f"{page}.md").read_text("utf-8")
@@ -47,17 +84,41 @@ def code_cells(source: str) -> list[str]:
 def fingerprint(root: Path, page: str) -> str:
     """Hash of all that decides a chapter's outputs.
 
-    That is its source, the modules of the library that it imports (transitively), the pinned
-    versions, the Python version, and the data files that the chapter or one of those modules
-    mentions by name.
+    That is its header and its cells, the code of the modules of the library that it imports
+    (transitively), the pinned versions, the Python version, and the data files that its cells or
+    one of those modules mention by name. Prose, comments and documentation decide nothing, but
+    for a chapter that shows them: there the words in the modules of the book's parts count.
     """
     source = source_of(root, page)
-    modules = imported_modules(root, code_cells(source))
-    text = source + "".join(path.read_text("utf-8") for path in modules)
-    inputs = [root / f"{page}.md", *modules, *_mentioned_data(root, text)]
+    cells = code_cells(source)
+    header = HEADER.match(source)
+    texts = [header[0] if header else "", *CODE_CELL.findall(source)]
+    shown = any(SHOWS_SOURCE.search(cell) for cell in cells)
+    for path in imported_modules(root, cells):
+        place = path.relative_to(root)
+        whole = shown and place.parts[1] in parts(root)
+        texts += [place.as_posix(), path.read_text("utf-8") if whole else _code_of(path)]
+    inputs = _mentioned_data(root, "\n".join(texts))
     if (root / "constraints.txt").exists():
         inputs.append(root / "constraints.txt")
-    return hash_files(root, inputs, extra=platform.python_version())
+    return hash_files(root, inputs, extra="\0".join([platform.python_version(), *texts]))
+
+
+def without_words(source: str) -> str:
+    """The code of a module without its comments and docstrings, in one style.
+
+    Args:
+        source: the module's text.
+
+    Returns:
+        Code with the same effect, except on what reads documentation.
+    """
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def hash_files(root: Path, paths: Iterable[Path], *, extra: str = "") -> str:
@@ -145,6 +206,13 @@ def _files(node: object) -> Iterator[str]:
                 yield str(node[key])
         for key in ("parts", "chapters", "sections"):
             yield from _files(node.get(key, []))
+
+
+def _code_of(path: Path) -> str:
+    return _without_words(path.read_text("utf-8"))
+
+
+_without_words = functools.lru_cache(maxsize=1024)(without_words)
 
 
 def _module_files(root: Path, name: str) -> list[Path]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
 from sphinx.util import logging
 
 from tools.ledger import labels_of_book
-from tools.project import PACKAGE, ROOT
+from tools.project import PACKAGE, ROOT, pages, parts
 
-PARTS = ("convex", "rl", "nlhf")
 # The link to a statement says itself what kind it is of.
 LABEL = re.compile(
     r"(?:(?:Definition|Algorithm|Theorem|Proposition|Lemma|Corollary)\s+)?``((?:eq|thm|prop|lem|cor|def|fig|sec|alg)-[a-z0-9-]+)``"
 )
 
 
+@functools.cache
 def modules(root: Path) -> dict[str, list[str]]:
     """Public modules of the library with the public names that each defines, by their syntax.
 
@@ -32,19 +33,25 @@ def modules(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def page(part: str) -> str:
-    """The entries of one part of the book, or of ``ground``: all that belongs to no part.
+def page(place: str, root: Path = ROOT) -> str:
+    """The entries of one page of the reference.
 
     A package's entries stand under the name from which readers import them.
+
+    Args:
+        place: a room (``convex/mirror_maps``, ``agents``), or a part or ``ground`` for those of
+            its modules whose room has no page of its own.
+        root: the checkout.
+
+    Returns:
+        The page as Markdown.
     """
     text = []
-    for name, defined in modules(ROOT).items():
-        parts = name.split(".")
-        mine = parts[1] if len(parts) > 1 and parts[1] in PARTS else "ground"
-        handed_on = _handed_on(ROOT, name)
-        above = {item for parent in _packages(name) for item in _handed_on(ROOT, parent)}
+    for name, defined in modules(root).items():
+        handed_on = _handed_on(root, name)
+        above = {item for parent in _packages(name) for item in _handed_on(root, parent)}
         left = [item for item in defined if item.split(".")[0] not in above]
-        if mine != part or not (left or handed_on):
+        if place_of(root, name) != place or not (left or handed_on):
             continue
         text += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}"]
         text += ["   :members:", "   :undoc-members:", "   :show-inheritance:"]
@@ -52,6 +59,30 @@ def page(part: str) -> str:
             text.append(f"   :exclude-members: {', '.join(sorted(above))}")
         text += ["```", ""]
     return "\n".join(text)
+
+
+def place_of(root: Path, module: str) -> str:
+    """The page of the reference on which a module stands, :func:`page`.
+
+    Args:
+        root: the checkout.
+        module: its dotted name.
+
+    Returns:
+        The nearest of its room, its part and ``ground`` that has a page.
+    """
+    names = module.split(".")[1:]
+    known, listed = _listed(root)
+    room = "/".join(names[:2] if names and names[0] in known else names[:1])
+    if room and f"book/api/{room}" in listed:
+        return room
+    return names[0] if names and names[0] in known else "ground"
+
+
+@functools.cache
+def _listed(root: Path) -> tuple[list[str], list[str]]:
+    """The parts and the pages of the book."""
+    return parts(root), pages(root)
 
 
 def missing(root: Path, documented: set[str]) -> list[str]:
@@ -70,12 +101,26 @@ def check(root: Path, documented: set[str]) -> None:
         logging.getLogger(__name__).warning("the API reference has no entry for %s", name)
 
 
-def link_labels(
-    app: object, what: str, name: str, obj: object, options: object, lines: list[str]
-) -> None:
-    """Turn the book's labels in a docstring into links to the equation or the theorem."""
-    known = labels_of_book(ROOT)
-    lines[:] = [LABEL.sub(lambda found: _link(found[1], known), line) for line in lines]
+class LinkLabels:
+    """Turns the book's labels in docstrings into links; reads the book once.
+
+    Args:
+        root: the checkout.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @functools.cached_property
+    def known(self) -> dict[str, str]:
+        """Every label of the book with its kind."""
+        return labels_of_book(self.root)
+
+    def __call__(
+        self, app: object, what: str, name: str, obj: object, options: object, lines: list[str]
+    ) -> None:
+        """Change the lines of a docstring where they stand, as autodoc asks."""
+        lines[:] = [LABEL.sub(lambda found: _link(found[1], self.known), line) for line in lines]
 
 
 def _link(label: str, known: dict[str, str]) -> str:
@@ -88,6 +133,7 @@ def _packages(module: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
+@functools.cache
 def _handed_on(root: Path, module: str) -> list[str]:
     """The names in ``__all__`` of a package."""
     path = root.joinpath(*module.split("."), "__init__.py")

@@ -14,9 +14,9 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from tools import assignments, ledger, notation, reference
+from tools import assignments, ledger, notation, outputs, reference
 from tools.execute import stamp_path
-from tools.project import ROOT, read_json
+from tools.project import ROOT, hash_files, read_json
 
 # What tex-chtml.js may load after itself; the rest of the 24 MB is for inputs we have not.
 MATHJAX_PARTS = (
@@ -35,9 +35,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notation-table", _generated(lambda _: notation.page(ROOT)))
     app.add_directive("assignments", _generated(lambda _: assignments.page(ROOT)))
     app.add_directive("api", _generated(reference.page))
+    outputs.setup(app)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-check-consistency", _check_reference)
-    app.connect("autodoc-process-docstring", reference.link_labels)
+    app.connect("autodoc-process-docstring", reference.LinkLabels(ROOT))
     app.connect("html-page-context", _load_plotly)
     app.connect("build-finished", _copy_assets)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
@@ -63,15 +64,22 @@ def _generated(make: Callable[[str], str]) -> type[SphinxDirective]:
 def _outdated(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
-    """Chapters that were executed again, though their sources stayed the same."""
-    stamps = {page: read_json(stamp_path(ROOT, page)).get("notebook") for page in env.found_docs}
+    """Chapters that were executed again, though their sources stayed the same.
+
+    And every page, where a program that makes pages has changed.
+    """
+    own = hash_files(ROOT, sorted((ROOT / "tools").glob("*.py")))
+    stamps = {
+        page: (own, read_json(stamp_path(ROOT, page)).get("notebook")) for page in env.found_docs
+    }
     before = getattr(env, "mdtheory_stamps", {})
     env.mdtheory_stamps = stamps  # type: ignore[attr-defined]
     return [page for page, value in stamps.items() if before.get(page) != value]
 
 
 def _check_reference(app: Sphinx, env: BuildEnvironment) -> None:
-    reference.check(ROOT, set(env.get_domain("py").objects))
+    documented = {name for name, *_ in env.get_domain("py").get_objects()}
+    reference.check(ROOT, documented)
 
 
 def _load_plotly(

@@ -28,7 +28,7 @@ from mdtheory.course.submission import (
     marks_cell,
     nbgrader,
 )
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 CONFIG = '''\
 """nbgrader's settings for this course; instructors may add their own."""

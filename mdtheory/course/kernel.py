@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 # Names the folder through which the grader and the student's kernel exchange arrays.
 EXCHANGE = "MDTHEORY_GRADING"

@@ -29,7 +29,7 @@ from typing import Any
 from mdtheory.checks import require_extra
 from mdtheory.course.kernel import EXCHANGE
 from mdtheory.course.marking import Grader, PlannedCall, Verdict, judge, write_plan
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 # Characters that a submission may print, images included.
 MOST_OUTPUT = 20_000_000

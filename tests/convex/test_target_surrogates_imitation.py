@@ -1,7 +1,6 @@
 """Imitation: experts, the steps that count, and each method against a second computation."""
 
 import math
-import sys
 
 import pytest
 import torch
@@ -12,13 +11,14 @@ from mdtheory.convex.target_surrogates.imitation import (
     CARTPOLE,
     IMITATORS,
     PENDULUM,
+    Stage,
     collect,
     evaluate,
+    fixed_start,
     imitate,
     play,
 )
-
-gymnasium = pytest.importorskip("gymnasium")
+from mdtheory.environments import TimeStep, World
 
 
 def generator(seed=0):
@@ -39,40 +39,61 @@ class Expert(LinearModel):
 
 
 def test_the_expert_of_cartpole_never_falls():
-    stage = gymnasium.make_vec("CartPole-v1", num_envs=20)
+    stage = fixed_start(CARTPOLE, 20, generator(3))
     parameters = torch.zeros(1, 5, 2, dtype=torch.float64)
-    assert evaluate(CARTPOLE, Expert, parameters, stage, 3).item() == 500
+    assert evaluate(CARTPOLE, Expert, parameters, stage).item() == 500
 
 
 def test_the_expert_of_the_pendulum_swings_it_up():
-    environment = gymnasium.make_vec("Pendulum-v1", num_envs=20)
-    observation, _ = environment.reset(seed=1)
+    world = PENDULUM.environment.start(20, 1, generator(1))
+    observation = world.reset()[:, 0]
     for _ in range(199):
-        action = PENDULUM.expert(torch.from_numpy(observation))
+        action = PENDULUM.expert(observation)
         assert action.min() >= 0
         assert action.max() <= 4
-        torque = torch.tensor(PENDULUM.torques)[action][:, None].numpy()
-        observation, *_ = environment.step(torque)
+        observation = PENDULUM.act(action, world).observation
     assert (observation[:, 0] > 0.95).all()
 
 
-class Counter:
+def test_levels_are_the_torques_of_gymnasium():
+    gymnasium = pytest.importorskip("gymnasium")
+    theirs = gymnasium.make("Pendulum-v1").unwrapped
+    theirs.reset(seed=0)
+    ours = PENDULUM.environment.start(1, 1, generator())
+    ours.reset()
+    for action in (0, 1, 3, 4, 2, 0):
+        ours.inner = torch.tensor(theirs.state)[None, None]
+        seen, cost, *_ = theirs.step([(-2.0, -1.0, 0.0, 1.0, 2.0)[action]])
+        step = PENDULUM.act(torch.tensor([action]), ours)
+        torch.testing.assert_close(step.observation[0].float(), torch.from_numpy(seen))
+        assert step.reward.item() == pytest.approx(cost, rel=1e-5)
+
+
+class Counter(World):
     """A world whose observation counts steps, with episodes of three steps and one to reset."""
 
-    num_envs = 2
+    copies = 2
 
-    def reset(self, seed=None):
+    def __init__(self):
         self.clock, self.actions = 0, []
-        return self.observe(), {}
+
+    def reset(self):
+        self.clock, self.actions = 0, []
+        return self.observe()
 
     def observe(self):
-        return torch.tensor([[self.clock, env, 0.0, 0.0] for env in range(2)]).float().numpy()
+        rows = [[self.clock, env, 0.0, 0.0] for env in range(self.copies)]
+        return torch.tensor(rows)[:, None]
+
+    def reward(self):
+        return torch.zeros(self.copies, 1)
 
     def step(self, actions):
-        self.actions.append(actions.copy())
+        self.actions.append(actions.clone())
         self.clock += 1
-        ended = torch.tensor([self.clock % 4 == 3, False]).numpy()
-        return self.observe(), None, ended, ended & False, {}
+        ended = torch.zeros(self.copies, 1, dtype=torch.bool)
+        ended[0] = self.clock % 4 == 3
+        return TimeStep(self.observe(), self.reward(), ended, torch.zeros_like(ended))
 
 
 def test_collect_leaves_out_the_steps_that_only_reset():
@@ -89,15 +110,10 @@ def test_collect_leaves_out_the_steps_that_only_reset():
 
 def test_the_expert_acts_as_often_as_it_should():
     class Wide(Counter):
-        num_envs = 400
+        copies = 400
 
         def observe(self):
-            return (torch.ones(400, 4) * torch.tensor([1.0, 1, 1, 1])).numpy()
-
-        def step(self, actions):
-            self.actions.append(torch.from_numpy(actions.copy()))
-            done = torch.zeros(400, dtype=torch.bool).numpy()
-            return self.observe(), None, done, done, {}
+            return torch.ones(400, 1, 4)
 
     # The policy always takes 0 and the expert 1.
     parameters = torch.zeros(400, 5, 2, dtype=torch.float64)
@@ -105,19 +121,26 @@ def test_the_expert_acts_as_often_as_it_should():
     for share in (0.0, 0.25, 1.0):
         world = Wide()
         collect(CARTPOLE, LinearModel, parameters, world, 20, generator(), expert_share=share)
-        found = torch.stack(world.actions).double().mean().item()
+        found = torch.stack(world.actions[:20]).double().mean().item()
         assert found == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 8000))
 
 
 def test_evaluate_counts_the_first_episode_alone():
     class Paid(Counter):
+        def reward(self):
+            return torch.tensor([[1.0], [2.0]])
+
         def step(self, actions):
-            observation, _, ended, stopped, _ = super().step(actions)
-            stopped = torch.tensor([False, self.clock == 10]).numpy()
-            return observation, torch.tensor([1.0, 2.0]).numpy(), ended, stopped, {}
+            step = super().step(actions)
+            stopped = torch.tensor([[False], [self.clock == 10]])
+            return step._replace(truncated=stopped)
 
     parameters = torch.zeros(1, 5, 2, dtype=torch.float64)
-    assert evaluate(CARTPOLE, LinearModel, parameters, Paid(), 0).item() == (3 + 20) / 2
+    world = Paid()
+    seen = world.reset()
+    stage = Stage(world, world.state(), seen)
+    for _ in range(2):  # the same starts each time
+        assert evaluate(CARTPOLE, LinearModel, parameters, stage).item() == (3 + 20) / 2
 
 
 @pytest.mark.parametrize("method", IMITATORS)
@@ -168,11 +191,10 @@ def test_the_entropy_surrogate_at_step_one_is_the_loss_itself():
     ours = short("sso", 1.0, rounds=1, inner_steps=6, **more)
     # Six gradient steps on the loss of the same states, drawn as ``imitate`` draws them.
     source = generator()
-    seed = int(torch.randint(2**31, (), generator=source))
-    torch.randint(2**31, (), generator=source)
-    world = gymnasium.make_vec("CartPole-v1", num_envs=2)
+    world = CARTPOLE.environment.start(2, 1, source)
+    fixed_start(CARTPOLE, 4, source)
     here = torch.zeros(2, 5, 2, dtype=torch.float64)
-    seen = collect(CARTPOLE, LinearModel, here, world, 20, source, seed=seed)
+    seen = collect(CARTPOLE, LinearModel, here, world, 20, source)
     model = LinearModel(torch.cat([seen, torch.ones_like(seen[..., :1])], -1))
     loss = SoftmaxLoss(torch.nn.functional.one_hot(CARTPOLE.expert(seen), 2).double())
     for _ in range(6):
@@ -191,11 +213,8 @@ def test_the_expert_is_judged_on_the_starts_of_the_evaluations():
     assert short().expert.tolist() == [500, 500]
     record = imitate(PENDULUM, 1.0, 1, generator(), rows=5, seeds=3, episodes=2)
     assert (record.expert > -500).all()
-    source = generator()
-    torch.randint(2**31, (), generator=source)
-    start = int(torch.randint(2**31, (), generator=source))
-    stage = gymnasium.make_vec("Pendulum-v1", num_envs=6)
-    by_hand = play(PENDULUM, PENDULUM.expert, stage, start, torch.zeros(3, 2)).mean(-1)
+    stage = fixed_start(PENDULUM, 6, generator())
+    by_hand = play(PENDULUM, PENDULUM.expert, stage, torch.zeros(3, 2)).mean(-1)
     torch.testing.assert_close(record.expert, by_hand.double(), rtol=1e-4, atol=1e-4)
 
 
@@ -230,9 +249,3 @@ def test_target_steps_learn_to_balance():
 def test_refusals_name_the_argument(options, name):
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         short(**options)
-
-
-def test_without_gymnasium_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gymnasium", None)
-    with pytest.raises(ImportError, match="notebooks"):
-        short()

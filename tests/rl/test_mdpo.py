@@ -6,6 +6,13 @@ import sys
 import pytest
 import torch
 
+from mdtheory.agents import film
+from mdtheory.agents.advantages import standardize
+from mdtheory.agents.distributions import log_slope_of_tanh
+from mdtheory.agents.networks import Network, clip_gradients
+from mdtheory.agents.normalization import Moments, RewardScale
+from mdtheory.agents.replay import Replay, Transitions
+from mdtheory.environments import Environment, TimeStep, World, draw_cartpole, draw_pendulum
 from mdtheory.rl.mdpo import (
     ALGORITHMS,
     SCHEDULES,
@@ -30,15 +37,8 @@ from mdtheory.rl.mdpo import (
     trust_region_step,
     tsallis_divergence,
 )
-from mdtheory.rl.mdpo.advantages import standardize
-from mdtheory.rl.mdpo.distributions import log_slope_of_tanh
-from mdtheory.rl.mdpo.environments import Environment, Moment, World
-from mdtheory.rl.mdpo.networks import Network, clip_gradients
-from mdtheory.rl.mdpo.normalization import Moments, RewardScale
 from mdtheory.rl.mdpo.off_policy import OffPolicyRun
 from mdtheory.rl.mdpo.on_policy import OnPolicyRun
-from mdtheory.rl.mdpo.pictures import draw_cartpole, draw_pendulum, film
-from mdtheory.rl.mdpo.replay import Replay, Transitions
 
 gymnasium = pytest.importorskip("gymnasium")
 float64 = torch.float64
@@ -166,11 +166,11 @@ def test_resets_are_no_experience(generator):
     def of(part, ends):
         return generalized_advantages(
             rewards[part], values[part.start : part.stop + 1], no[part], ends[part],
-            discount=0.9, trace=0.8,
+            discount=0.9, gae_lambda=0.8,
         )  # fmt: skip
 
     found = generalized_advantages(
-        rewards, values, no, truncated, discount=0.9, trace=0.8, resets=resets
+        rewards, values, no, truncated, discount=0.9, gae_lambda=0.8, resets=resets
     )
     for mine, first, second in zip(
         found, of(slice(0, 3), truncated), of(slice(4, 7), no), strict=True
@@ -185,11 +185,11 @@ def test_trace_zero_is_the_temporal_difference_and_one_is_monte_carlo(generator)
     no = torch.zeros(9, 3, dtype=torch.bool)
     last = no.clone()
     last[-1] = True
-    short = generalized_advantages(rewards, values, no, no, discount=0.7, trace=0.0)[0]
+    short = generalized_advantages(rewards, values, no, no, discount=0.7, gae_lambda=0.0)[0]
     torch.testing.assert_close(short, rewards + 0.7 * values[1:] - values[:-1])
     for terminated, truncated, rest in ((last, no, 0.0), (no, last, 1.0)):
         long, targets = generalized_advantages(
-            rewards, values, terminated, truncated, discount=0.7, trace=1.0
+            rewards, values, terminated, truncated, discount=0.7, gae_lambda=1.0
         )
         total = rest * values[-1]
         for t in range(8, -1, -1):
@@ -214,7 +214,7 @@ def test_standardised_advantages(generator):
     ("changes", "error", "name"),
     [
         ({"discount": 1.1}, ValueError, "discount"),
-        ({"trace": -0.1}, ValueError, "trace"),
+        ({"gae_lambda": -0.1}, ValueError, "gae_lambda"),
         ({"values": torch.zeros(4, 2)}, ValueError, "values"),
         ({"values": torch.zeros(5, 2).double()}, TypeError, "values"),
         ({"terminated": torch.zeros(4, 2)}, TypeError, "terminated"),
@@ -229,7 +229,7 @@ def test_advantages_refuse_by_name(changes, error, name):
         "terminated": torch.zeros(4, 2, dtype=torch.bool),
         "truncated": torch.zeros(4, 2, dtype=torch.bool),
         "discount": 0.9,
-        "trace": 0.9,
+        "gae_lambda": 0.9,
     }
     with pytest.raises(error, match=f"^{name}: expected"):
         generalized_advantages(**(good | changes))
@@ -367,7 +367,7 @@ def test_our_worlds_move_as_those_of_gymnasium(ours, name):
             action = torch.randint(2, (2, 3), generator=generator)
         else:
             action = 3 * torch.rand(2, 3, 1, generator=generator, dtype=float64) - 1.5
-        before = world.state.clone()
+        before = world.inner.clone()
         moment = world.step(action)
         for i in range(2):
             for j in range(3):
@@ -536,13 +536,13 @@ class _CorridorWorld(World):
         self.clock = 0 if fresh else self.clock + 1
         no = torch.zeros(self.shape, dtype=torch.bool)
         reward = torch.zeros(self.shape) if fresh else action.float()
-        return Moment(torch.ones(*self.shape, 1), reward, no | (self.clock == 3), no)
+        return TimeStep(torch.ones(*self.shape, 1), reward, no | (self.clock == 3), no)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_learns_what_pays(algorithm):
     settings = OnPolicySettings(
-        copies=8, horizon=32, hidden=(8,), policy_rate=0.01, step_size=3.0, radius=0.05
+        copies=8, horizon=32, hidden=(8,), policy_learning_rate=0.01, step_size=3.0, radius=0.05
     )
     record = train_on_policy(
         Corridor(), 40 * 256, source(), algorithm=algorithm, seeds=3, settings=settings
@@ -611,7 +611,7 @@ def test_one_policy_step_is_a_policy_gradient_step_whatever_the_divergence():
 
 def test_the_divergence_holds_the_policy_back():
     def moved(**changes):
-        settings = OnPolicySettings(**{**vars(SMALL), "policy_rate": 0.01, **changes})
+        settings = OnPolicySettings(**{**vars(SMALL), "policy_learning_rate": 0.01, **changes})
         return train_on_policy(CartPole(), 64, source(), seeds=2, settings=settings).divergences
 
     assert (moved(step_size=1e-2) < 0.5 * moved(step_size=100.0)).all()
@@ -675,7 +675,7 @@ def test_the_direction_of_the_divergence_makes_a_difference_after_one_step():
     runs = [
         train_on_policy(
             Pendulum(), 64, source(), seeds=2,
-            settings=OnPolicySettings(**{**vars(SMALL), "policy_rate": 0.02, **change}),
+            settings=OnPolicySettings(**{**vars(SMALL), "policy_learning_rate": 0.02, **change}),
         )
         for change in ({}, {"direction": "old-new"})
     ]  # fmt: skip
@@ -737,7 +737,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 )  # fmt: skip
 def test_settings_make_a_difference(changes):
     def run(**more):
-        settings = OnPolicySettings(**{**vars(SMALL), "policy_rate": 0.01, **more})
+        settings = OnPolicySettings(**{**vars(SMALL), "policy_learning_rate": 0.01, **more})
         record = train_on_policy(Pendulum(), 128, source(), seeds=1, settings=settings)
         return torch.cat([p.detach().flatten() for p in record.policy.parameters])
 
@@ -748,7 +748,8 @@ def test_settings_make_a_difference(changes):
     ("changes", "name"),
     [
         ({"copies": 0}, "copies"), ({"policy_steps": 0}, "policy_steps"),
-        ({"policy_batch": 0}, "policy_batch"), ({"policy_rate": 0.0}, "policy_rate"),
+        ({"policy_batch": 0}, "policy_batch"),
+        ({"policy_learning_rate": 0.0}, "policy_learning_rate"),
         ({"discount": 1.5}, "discount"), ({"clip_range": 1.0}, "clip_range"),
         ({"order": 0.5}, "order"), ({"value_clip": 0.0}, "value_clip"),
         ({"direction": "both"}, "direction"), ({"schedule": "none"}, "schedule"),
@@ -772,7 +773,7 @@ def test_training_refuses_by_name():
 
 
 def test_mdpo_learns_to_balance():
-    settings = OnPolicySettings(copies=16, horizon=128, critic_rate=1e-3)
+    settings = OnPolicySettings(copies=16, horizon=128, critic_learning_rate=1e-3)
     run = OnPolicyRun(CartPole(), 24 * 2048, source(), "mdpo", 3, settings)
     for _ in range(24):
         run.iterate()
@@ -883,14 +884,14 @@ class _TargetWorld(World):
         self.clock += 1
         no = torch.zeros(self.shape, dtype=torch.bool)
         reward = -2 * (action[..., 0] - 0.5).square() * (self.clock % 2 == 1)
-        return Moment(torch.ones(*self.shape, 1), reward, no | (self.clock % 2 == 1), no)
+        return TimeStep(torch.ones(*self.shape, 1), reward, no | (self.clock % 2 == 1), no)
 
 
 @pytest.mark.parametrize("sac", [False, True], ids=["mdpo", "sac"])
 def test_off_policy_training_finds_the_best_action(sac):
     settings = OffPolicySettings(
-        batch=64, warm_up=100, hidden=(32,), rate=1e-2, entropy_weight=0.02, divergence_weight=0.1,
-        old_every=20, discount=0.9,
+        batch=64, warm_up=100, hidden=(32,), learning_rate=1e-2, entropy_weight=0.02,
+        divergence_weight=0.1, old_every=20, discount=0.9,
     )  # fmt: skip
     record = train_off_policy(
         Target(), 900, source(), seeds=2, settings=settings.sac() if sac else settings
@@ -903,8 +904,9 @@ def test_off_policy_training_finds_the_best_action(sac):
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"batch": 0}, "batch"), ({"rate": 0.0}, "rate"), ({"order": 0.0}, "order"),
-        ({"divergence_weight": -1.0}, "divergence_weight"), ({"polyak": 1.5}, "polyak"),
+        ({"batch": 0}, "batch"), ({"order": 0.0}, "order"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"divergence_weight": -1.0}, "divergence_weight"), ({"decay": 1.5}, "decay"),
         ({"actor_value": "mean"}, "actor_value"), ({"hidden": (0,)}, "hidden"),
     ],
 )  # fmt: skip

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mdtheory.agents.advantages import standardize
+from mdtheory.agents.normalization import Moments, RewardScale
+from mdtheory.environments.classic import _CartPoleWorld, _PendulumWorld
 from mdtheory.rl import mdpo
 from mdtheory.rl.mdpo import (
     CartPole,
@@ -17,9 +20,6 @@ from mdtheory.rl.mdpo import (
     train_off_policy,
     train_on_policy,
 )
-from mdtheory.rl.mdpo.advantages import standardize
-from mdtheory.rl.mdpo.environments import _CartPoleWorld, _PendulumWorld
-from mdtheory.rl.mdpo.normalization import Moments, RewardScale
 from mdtheory.rl.mdpo.trust_region import conjugate_gradients
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -49,7 +49,7 @@ def sums(device, dtype):
     ended = rewards > 0.7
     fell, resets = ended & (values[1:] > 0), torch.zeros_like(ended)
     found = mdpo.generalized_advantages(
-        rewards, values, fell, ended & ~fell, discount=0.9, trace=0.8, resets=resets
+        rewards, values, fell, ended & ~fell, discount=0.9, gae_lambda=0.8, resets=resets
     )
     return (*found, standardize(rewards.mT, (~resets).mT.to(dtype)))
 
@@ -72,7 +72,7 @@ def laws(device, dtype):
 def world(make, discrete):
     def case(device, dtype):
         played = make.__new__(make)
-        played.state = table(device, dtype, S, N, played.width) / 20
+        played.inner = table(device, dtype, S, N, played.width) / 20
         played.age = torch.zeros(S, N, dtype=torch.int64, device=device)
         played.over = table(device, dtype, S, N) > 0.9
         start = table(device, dtype, S, N, played.width, shift=3) / 30

@@ -8,7 +8,9 @@ import math
 import pytest
 import torch
 
+from mdtheory.agents.policies import Policy
 from mdtheory.convex.mirror_maps import Entropy, Tsallis, mirror_step
+from mdtheory.environments import CartPole, Pendulum
 from mdtheory.rl.mdpo import (
     Categorical,
     Gaussian,
@@ -19,8 +21,6 @@ from mdtheory.rl.mdpo import (
     ppo_loss,
     tsallis_divergence,
 )
-from mdtheory.rl.mdpo.environments import CartPole, Pendulum
-from mdtheory.rl.mdpo.policies import Policy
 from mdtheory.rl.mdpo.trust_region import (
     conjugate_gradients,
     fisher_product,
@@ -594,7 +594,7 @@ def trajectory(normal, steps=30, copies=8, ends=0.15):
 
 def advantages(rewards, values, terminated, truncated, trace, discount=0.9):
     return generalized_advantages(
-        rewards, values, terminated, truncated, discount=discount, trace=trace
+        rewards, values, terminated, truncated, discount=discount, gae_lambda=trace
     )[0]
 
 

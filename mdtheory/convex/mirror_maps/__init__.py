@@ -5,6 +5,7 @@ map (``base``), the simplex in logarithms (``log_space``), the domains and their
 (``domains``), and the maps themselves.
 """
 
+from mdtheory import moved
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Ball, Box, Domain, Simplex
 from mdtheory.convex.mirror_maps.entropies import BinaryEntropy, Entropy, PositiveEntropy
@@ -19,7 +20,16 @@ from mdtheory.convex.mirror_maps.log_space import (
 from mdtheory.convex.mirror_maps.matrices import LogDet, VonNeumann
 from mdtheory.convex.mirror_maps.quadratic import Euclidean, Mahalanobis, PNorm
 from mdtheory.convex.mirror_maps.step import dual_step, mirror_step
-from mdtheory.convex.mirror_maps.tsallis import LogBarrier, Tsallis
+from mdtheory.convex.mirror_maps.tsallis import (
+    LogBarrier,
+    Tsallis,
+    bregman_map,
+    log_q,
+    log_q_of_log,
+    tsallis_divergence,
+)
+
+__getattr__ = moved.names_of(__name__)
 
 __all__ = [
     "Ball",
@@ -37,12 +47,16 @@ __all__ = [
     "Simplex",
     "Tsallis",
     "VonNeumann",
+    "bregman_map",
     "dual_step",
     "entropy_step",
     "kl",
     "kl_terms",
+    "log_q",
+    "log_q_of_log",
     "mirror_step",
     "mixture",
     "require_log_probabilities",
     "span",
+    "tsallis_divergence",
 ]

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_extra, require_number
+from mdtheory.checks import require_count, require_number
 from mdtheory.convex.mirror_maps import MirrorMap
 from mdtheory.convex.target_surrogates.algorithms import target_step
 from mdtheory.convex.target_surrogates.baselines import BETAS, EPSILON
@@ -24,6 +24,15 @@ from mdtheory.convex.target_surrogates.inner import Armijo, over_parameters, squ
 from mdtheory.convex.target_surrogates.losses import SoftmaxLoss
 from mdtheory.convex.target_surrogates.models import LinearModel, Model, TorchModel
 from mdtheory.convex.target_surrogates.surrogates import Coordinates, positive_tensor
+from mdtheory.environments import (
+    CartPole,
+    Environment,
+    Pendulum,
+    TimeStep,
+    World,
+    balance_pole,
+    swing_up,
+)
 
 Imitator = Literal["sso", "sgd", "adam", "adagrad"]
 IMITATORS: tuple[Imitator, ...] = get_args(Imitator)
@@ -31,21 +40,47 @@ IMITATORS: tuple[Imitator, ...] = get_args(Imitator)
 
 @dataclass(frozen=True)
 class Task:
-    """An environment of gymnasium with finitely many actions, and an expert for it.
+    """A world in which finitely many actions are imitated, and an expert for it.
 
     Args:
-        environment: its name there.
-        observed: numbers in an observation.
-        actions: number of actions.
+        environment: the world; its actions are finitely many, or one coordinate in [-1, 1].
         expert: takes observations ``(..., observed)``, returns actions ``(...)``, int64.
-        torques: what action 0, 1, ... is in the environment, if it is not its number.
+        levels: what action 0, 1, ... is where the world's actions are coordinates.
     """
 
-    environment: str
-    observed: int
-    actions: int
+    environment: Environment
     expert: Callable[[Tensor], Tensor]
-    torques: tuple[float, ...] | None = None
+    levels: tuple[float, ...] | None = None
+
+    @property
+    def observed(self) -> int:
+        """Numbers in an observation."""
+        return self.environment.observed
+
+    @property
+    def actions(self) -> int:
+        """Number of actions."""
+        return self.environment.actions if self.levels is None else len(self.levels)
+
+    def act(self, action: Tensor, world: World) -> TimeStep:
+        """Act in a world that has one copy a configuration.
+
+        Args:
+            action: int64, shape ``(...)``.
+            world: copies of the environment, as many as there are actions.
+
+        Returns:
+            What came of it, without axes of its own for seeds and copies.
+        """
+        each = action.flatten()[:, None]
+        if self.levels is not None:
+            each = torch.tensor(self.levels, device=action.device)[each][..., None]
+        step = world.step(each)
+        shape = action.shape
+        return TimeStep(
+            step.observation.reshape(*shape, -1),
+            *(part.reshape(shape) for part in (step.reward, step.terminated, step.truncated)),
+        )
 
 
 class ImitationRecord(NamedTuple):
@@ -68,40 +103,40 @@ class ImitationRecord(NamedTuple):
     expert: Tensor
 
 
-def balance_pole(observation: Tensor) -> Tensor:
-    """Expert of ``CARTPOLE``: pushes to the side that a linear feedback of the state names.
+CARTPOLE = Task(CartPole(torch.float64), balance_pole)
+PENDULUM = Task(Pendulum(torch.float64), swing_up, (-1.0, -0.5, 0.0, 0.5, 1.0))
+
+
+class Stage(NamedTuple):
+    """Starts on which policies are compared.
+
+    Attributes:
+        world: where they act.
+        state: its snapshot at the starts.
+        observation: what is seen there, ``(n, 1, observed)``.
+    """
+
+    world: World
+    state: dict[str, Any]
+    observation: Tensor
+
+
+def fixed_start(task: Task, number: int, generator: torch.Generator) -> Stage:
+    """Starts that stay the same however often they are played.
 
     Args:
-        observation: place, speed, angle and turn, shape ``(..., 4)``.
+        task: the world.
+        number: how many.
+        generator: source of the starts; what is played there draws from another.
 
     Returns:
-        Actions, int64, shape ``(...)``.
+        The stage.
     """
-    place, speed, angle, turn = observation.unbind(-1)
-    return (0.2 * place + 0.6 * speed + 6.0 * angle + 1.2 * turn > 0).long()
-
-
-def swing_up(observation: Tensor) -> Tensor:
-    """Expert of ``PENDULUM``: pumps energy until the pendulum is near the top, and holds it there.
-
-    Of its torque the nearest action is taken.
-
-    Args:
-        observation: cosine, sine and turn, shape ``(..., 3)``.
-
-    Returns:
-        Actions, int64, shape ``(...)``.
-    """
-    cosine, sine, turn = observation.unbind(-1)
-    missing = 15 * (1 - cosine) - turn.square() / 2
-    pump = missing * torch.where(turn >= 0, 1.0, -1.0)
-    hold = -12 * sine - 3 * turn
-    torque = torch.where(cosine > 0.9, hold, pump).clamp(-2, 2)
-    return (torque + 2).round().long()
-
-
-CARTPOLE = Task("CartPole-v1", 4, 2, balance_pole)
-PENDULUM = Task("Pendulum-v1", 3, 5, swing_up, (-2.0, -1.0, 0.0, 1.0, 2.0))
+    own = torch.Generator(generator.device)
+    seed = torch.randint(2**31, (), generator=generator, device=generator.device)
+    world = task.environment.start(number, 1, own.manual_seed(int(seed)))
+    observation = world.reset()
+    return Stage(world, world.state(), observation)
 
 
 def imitate(
@@ -135,7 +170,7 @@ def imitate(
         step_size: :math:`\eta > 0`, a number or a tensor ``(...)`` of configurations; seeds are
             one more axis, the last.
         rounds: T.
-        generator: source of randomness of the policy and of the environments.
+        generator: source of randomness of the policy and of the worlds, which live on its device.
         method: of :data:`IMITATORS`.
         inner_steps: :math:`m` for ``"sso"``, as in :func:`target_step`; broadcasts with
             ``step_size``.
@@ -155,7 +190,6 @@ def imitate(
         The record.
 
     Raises:
-        ImportError: gymnasium is not installed.
         TypeError: an argument of a wrong type.
         ValueError: a wrong shape, an unknown method or a number out of range.
 
@@ -163,7 +197,6 @@ def imitate(
         Lavington, Vaswani, Babanezhad, Schmidt and Le Roux (2023), section 5; Ross, Gordon and
         Bagnell (2011).
     """
-    gymnasium = require_extra("gymnasium", "notebooks")
     if method not in IMITATORS:
         raise ValueError(f"method: expected one of {IMITATORS}, got {method!r}")
     if require_number("expert_share", expert_share, 0.0) > 1:
@@ -190,22 +223,21 @@ def imitate(
     first, second = torch.zeros_like(current), torch.zeros_like(current)
     energy, products = current.new_zeros(batch), current.new_zeros(batch)
     marks, returns, losses = [0], [], []
-    world = gymnasium.make_vec(task.environment, num_envs=math.prod(batch))
-    stage = gymnasium.make_vec(task.environment, num_envs=seeds * episodes)
-    seed, start = (int(torch.randint(2**31, (), generator=generator)) for _ in range(2))
-    expert = play(task, task.expert, stage, start, like.new_zeros(seeds, episodes)).mean(-1)
+    world = task.environment.start(math.prod(batch), 1, generator)
+    stage = fixed_start(task, seeds * episodes, generator)
+    expert = play(task, task.expert, stage, like.new_zeros(seeds, episodes)).mean(-1)
 
     def judge() -> Tensor:
         """Returns of all configurations, one after the other on the same starts."""
         one_by_one = current.reshape(-1, seeds, *current.shape[len(batch) :])
-        found = [evaluate(task, policy.model, one, stage, start) for one in one_by_one]
+        found = [evaluate(task, policy.model, one, stage) for one in one_by_one]
         return torch.stack(found).reshape(batch)
 
     returns.append(judge())
     for t in range(1, rounds + 1):
         seen = collect(
             task, policy.model, current, world, rows, generator,
-            expert_share=expert_share, seed=seed if t == 1 else None,
+            expert_share=expert_share,
         )  # fmt: skip
         model = policy.model(_features(seen))
         advice = torch.nn.functional.one_hot(task.expert(seen), task.actions).to(current.dtype)
@@ -236,7 +268,7 @@ def imitate(
             marks.append(t * rows)
             returns.append(judge())
     world.close()
-    stage.close()
+    stage.world.close()
     return ImitationRecord(
         torch.stack([like.new_full((), mark, dtype=torch.int64) for mark in marks]),
         torch.stack(returns),
@@ -251,40 +283,37 @@ def collect(
     task: Task,
     policy: Callable[[Tensor], Model],
     parameters: Tensor,
-    world: Any,
+    world: World,
     rows: int,
     generator: torch.Generator,
     *,
     expert_share: float = 0.0,
-    seed: int | None = None,
 ) -> Tensor:
     """States that the policy sees, from a reset on.
 
-    A vector environment of gymnasium resets an environment in the step after the last one of an
-    episode, and ignores the action of that step: such steps are left out. Each configuration has
-    one environment and ends with its last row; what it does while the others are not yet done is
-    thrown away.
+    The step after the last one of an episode only resets and ignores its action: such steps are
+    left out. Each configuration has one copy of the world and ends with its last row; what it does
+    while the others are not yet done is thrown away.
 
     Args:
         task: environment and expert.
         policy: takes features ``(..., n, e)``, returns the model with these inputs.
         parameters: of the policy, with the leading axes of all configurations.
-        world: the vector environment, as many as there are configurations.
+        world: one copy a configuration.
         rows: states of each configuration.
         generator: source of the actions.
         expert_share: probability with which the expert acts in a step.
-        seed: of the reset; without one, the environment's randomness goes on.
 
     Returns:
         Observations, shape ``(..., rows, observed)``.
     """
     batch = _leading(parameters, policy, task)
-    observation, _ = world.reset(seed=seed)
+    observation = world.reset().reshape(*batch, -1)
     over = parameters.new_zeros(batch, dtype=torch.bool)
     count = torch.zeros_like(over, dtype=torch.int64)
     kept, valid = [], []
     while bool((count < rows).any()):
-        state = _state(observation, batch, parameters)
+        state = observation.to(parameters)
         kept.append(state)
         valid.append(~over)
         count = count + ~over
@@ -294,8 +323,8 @@ def collect(
         if expert_share > 0:
             guided = torch.rand(batch, generator=generator, device=generator.device) < expert_share
             action = torch.where(guided, task.expert(state), action)
-        observation, _, ended, stopped, _ = world.step(_orders(task, action))
-        over = torch.from_numpy(ended | stopped).to(over.device).reshape(batch)
+        observation, _, terminated, truncated = task.act(action, world)
+        over = terminated | truncated
     states, good = torch.stack(kept, -2), torch.stack(valid, -1)
     # A stable sort keeps the order of time among the states that count.
     first = torch.sort(good.long(), dim=-1, descending=True, stable=True).indices[..., :rows]
@@ -306,57 +335,53 @@ def evaluate(
     task: Task,
     policy: Callable[[Tensor], Model],
     parameters: Tensor,
-    stage: Any,
-    seed: int,
+    stage: Stage,
 ) -> Tensor:
-    """Mean return of the greedy policy over one episode in each environment.
+    """Mean return of the greedy policy over one episode from each start of a stage.
 
     Args:
         task: the environment.
         policy: as in :func:`collect`.
         parameters: of the policy, with the leading axes of all configurations.
-        stage: the vector environment, a multiple of the number of configurations.
-        seed: of the reset.
+        stage: starts, a multiple of the number of configurations.
 
     Returns:
         Mean returns, shape ``(...)``.
     """
     batch = _leading(parameters, policy, task)
-    episodes = stage.num_envs // math.prod(batch)
+    episodes = len(stage.observation) // math.prod(batch)
 
     def greedy(state: Tensor) -> Tensor:
         return policy(_features(state))(parameters).argmax(-1)
 
-    return play(task, greedy, stage, seed, parameters.new_zeros(*batch, episodes)).mean(-1)
+    return play(task, greedy, stage, parameters.new_zeros(*batch, episodes)).mean(-1)
 
 
 def play(
     task: Task,
     act: Callable[[Tensor], Tensor],
-    stage: Any,
-    seed: int,
+    stage: Stage,
     like: Tensor,
 ) -> Tensor:
-    """Return of the first episode in each environment.
+    """Return of one episode from each start of a stage.
 
     Args:
         task: the environment.
         act: takes observations ``(..., observed)``, returns actions ``(...)``, int64.
-        stage: the vector environment.
-        seed: of the reset.
-        like: gives shape, dtype and device of the result; one entry for each environment.
+        stage: the starts.
+        like: gives shape, dtype and device of the result; one entry for each start.
 
     Returns:
         Returns, shape of ``like``.
     """
-    observation, _ = stage.reset(seed=seed)
+    stage.world.restore(stage.state)
+    observation = stage.observation.reshape(*like.shape, -1)
     total, running = torch.zeros_like(like), torch.ones_like(like, dtype=torch.bool)
     while bool(running.any()):
-        action = act(_state(observation, like.shape, like))
-        observation, reward, ended, stopped, _ = stage.step(_orders(task, action))
-        total = total + running * torch.from_numpy(reward).to(total).reshape(like.shape)
-        over = torch.from_numpy(ended | stopped).to(running.device)
-        running = running & ~over.reshape(like.shape)
+        action = act(observation.to(like))
+        observation, reward, terminated, truncated = task.act(action, stage.world)
+        total = total + running * reward.to(total)
+        running = running & ~(terminated | truncated)
     return total
 
 
@@ -396,15 +421,3 @@ def _leading(parameters: Tensor, policy: Callable[[Tensor], Model], task: Task) 
     """Shape of the configurations."""
     dims = policy(parameters.new_zeros(1, task.observed + 1)).parameter_dims
     return tuple(parameters.shape[: parameters.ndim - dims])
-
-
-def _state(observation: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.from_numpy(observation).to(like).reshape(*shape, -1)
-
-
-def _orders(task: Task, action: Tensor) -> Any:
-    """Actions as the environment wants them."""
-    flat = action.flatten().cpu()
-    if task.torques is None:
-        return flat.numpy()
-    return torch.tensor(task.torques, dtype=torch.float32)[flat][:, None].numpy()

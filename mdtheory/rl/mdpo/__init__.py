@@ -1,20 +1,16 @@
 """Mirror descent policy optimisation, on-policy and off-policy, with its relatives in one frame.
 
 The chapter 'Mirror descent policy optimisation' derives what stands here: the losses of a policy
-(``losses``), advantages from trajectories (``advantages``), environments as tensor programs and
-gymnasium's (``environments``), the loops (``on_policy``, ``off_policy``) and what they are made of.
+(``losses``), the loops (``on_policy``, ``off_policy``), the trust region of a rival
+(``trust_region``) and how steps fall (``schedules``). Agents and worlds are those of the workshops.
 """
 
-from mdtheory.rl.mdpo.advantages import generalized_advantages
-from mdtheory.rl.mdpo.distributions import Categorical, Gaussian, SquashedGaussian
-from mdtheory.rl.mdpo.environments import CartPole, Environment, GymnasiumEnvironment, Pendulum
-from mdtheory.rl.mdpo.losses import (
-    log_q,
-    mdpo_loss,
-    off_policy_actor_loss,
-    ppo_loss,
-    tsallis_divergence,
-)
+from mdtheory.agents.advantages import generalized_advantages
+from mdtheory.agents.distributions import Categorical, Gaussian, SquashedGaussian
+from mdtheory.agents.policies import Policy, evaluate
+from mdtheory.convex.mirror_maps import log_q, tsallis_divergence
+from mdtheory.environments import CartPole, Environment, GymnasiumEnvironment, Pendulum
+from mdtheory.rl.mdpo.losses import mdpo_loss, off_policy_actor_loss, ppo_loss
 from mdtheory.rl.mdpo.off_policy import OffPolicyRecord, OffPolicySettings, train_off_policy
 from mdtheory.rl.mdpo.on_policy import (
     ALGORITHMS,
@@ -22,7 +18,6 @@ from mdtheory.rl.mdpo.on_policy import (
     OnPolicySettings,
     train_on_policy,
 )
-from mdtheory.rl.mdpo.policies import Policy, evaluate
 from mdtheory.rl.mdpo.schedules import SCHEDULES, schedule
 from mdtheory.rl.mdpo.trust_region import trust_region_step
 

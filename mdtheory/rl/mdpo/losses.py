@@ -16,7 +16,7 @@ from mdtheory.checks import (
     require_tensor,
     require_values,
 )
-from mdtheory.convex.mirror_maps import Entropy, MirrorMap, Tsallis
+from mdtheory.convex.mirror_maps import log_q_of_log
 
 
 def mdpo_loss(
@@ -193,84 +193,6 @@ def off_policy_actor_loss_unchecked(
         pull = order * (entropy_weight - divergence_weight)
         terms = terms + pull * log_q_of_log(old_log_prob, order)
     return mean_over_samples(terms, weight)
-
-
-def tsallis_divergence(new: Tensor, old: Tensor, order: float = 1.0) -> Tensor:
-    r"""Bregman divergence of the negative Tsallis entropy from ``old`` to ``new``.
-
-    Equation ``eq-tsallis-divergence``:
-    :math:`B_q(x, y) = \mathbb{E}_{x}[\log_q x - q \log_q y] + \sum_i y_i^q - 1`.
-    Order 1 is :math:`\mathrm{KL}(x \| y)`, order 2 the squared Euclidean distance. It is the
-    ``divergence`` of the book's mirror maps ``Entropy`` and ``Tsallis``.
-
-    Args:
-        new: probabilities, the first slot, shape ``(..., actions)``.
-        old: probabilities, the second slot, same shape.
-        order: :math:`q > 0`.
-
-    Returns:
-        Divergences, shape ``(...)``.
-
-    Raises:
-        TypeError: an argument is no floating-point tensor, or dtypes differ.
-        ValueError: no probabilities, a shape that does not fit, or an order that is not positive.
-
-    Source:
-        Tomar, Shani, Efroni and Ghavamzadeh (2022), appendix on Tsallis entropy; the constant
-        and the factor q are derived in the chapter.
-    """
-    return bregman_map(order).divergence(new, old)
-
-
-def bregman_map(order: float) -> MirrorMap:
-    """Mirror map of the simplex of this order: ``Entropy`` at 1, else ``Tsallis``.
-
-    Args:
-        order: :math:`q > 0`.
-
-    Returns:
-        The map.
-
-    Raises:
-        TypeError: the order is no number.
-        ValueError: the order is not positive.
-    """
-    # The branch is taken in Python: at q = 1 a tensor's `where` would still differentiate 0 / 0.
-    return Entropy() if require_number("order", order, 0.0, strict=True) == 1 else Tsallis(order)
-
-
-def log_q(value: Tensor, order: float) -> Tensor:
-    r"""Tsallis logarithm :math:`\log_q x = (x^{q-1} - 1) / (q - 1)`; order 1 is the natural one.
-
-    Args:
-        value: positive numbers (zeros are allowed where :math:`q > 1`), any shape.
-        order: :math:`q > 0`.
-
-    Returns:
-        The logarithm, same shape.
-
-    Raises:
-        TypeError: the value is no floating-point tensor.
-        ValueError: the order is not positive.
-    """
-    require_tensor("value", value, 0)
-    require_number("order", order, 0.0, strict=True)
-    return log_q_of_log(value.log(), order)
-
-
-def log_q_of_log(log_value: Tensor, order: float) -> Tensor:
-    r"""Tsallis logarithm of :math:`e^\ell`, exact near order 1 and for tiny probabilities.
-
-    Args:
-        log_value: natural logarithms :math:`\ell`, any shape.
-        order: :math:`q > 0`.
-
-    Returns:
-        The logarithm, same shape.
-    """
-    if order == 1:
-        return log_value
-    return torch.expm1((order - 1) * log_value) / (order - 1)
 
 
 def mean_over_samples(terms: Tensor, weight: Tensor | None = None) -> Tensor:

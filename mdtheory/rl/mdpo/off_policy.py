@@ -11,17 +11,17 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from mdtheory.agents.checkpoints import load_checkpoint, save_checkpoint
+from mdtheory.agents.distributions import SquashedGaussian
+from mdtheory.agents.networks import Network, adam
+from mdtheory.agents.replay import Replay, Transitions
 from mdtheory.checks import require_count, require_number
-from mdtheory.rl.mdpo.checkpoints import load_checkpoint, save_checkpoint
-from mdtheory.rl.mdpo.distributions import SquashedGaussian
-from mdtheory.rl.mdpo.environments import Environment, World, as_environment
+from mdtheory.convex.mirror_maps import log_q_of_log
+from mdtheory.environments import Environment, World, as_environment
 from mdtheory.rl.mdpo.losses import (
-    log_q_of_log,
     mean_over_samples,
     off_policy_actor_loss_unchecked,
 )
-from mdtheory.rl.mdpo.networks import Network, adam
-from mdtheory.rl.mdpo.replay import Replay, Transitions
 
 ActorValue = Literal["least", "first"]
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -41,11 +41,11 @@ class OffPolicySettings:
         order: :math:`q` of the Tsallis logarithm; 1 is the natural one.
         old_every: steps of an environment between two copies of the policy into the old one.
         actor_value: what the actor climbs, the ``"least"`` of the two critics or the ``"first"``.
-        rate: Adam's rate, for actor and critics.
+        learning_rate: of Adam, for actor and critics.
         batch: samples of a gradient step.
         capacity: transitions that the buffer keeps.
         warm_up: steps with uniform actions and without learning.
-        polyak: share of the critic in the target critic's step.
+        decay: what the target critics, moving averages of the critics, keep in a step.
         hidden: units of each hidden layer.
         record_every: steps of an environment in one row of the record.
         restart_every: steps between two checkpoints, where the environments are restarted, too.
@@ -59,11 +59,11 @@ class OffPolicySettings:
     order: float = 1.0
     old_every: int = 1000
     actor_value: ActorValue = "least"
-    rate: float = 3e-4
+    learning_rate: float = 3e-4
     batch: int = 256
     capacity: int = 1_000_000
     warm_up: int = 1000
-    polyak: float = 0.005
+    decay: float = 0.995
     hidden: tuple[int, ...] = (256, 256)
     record_every: int = 1000
     restart_every: int = 1000
@@ -72,11 +72,11 @@ class OffPolicySettings:
         for name in ("copies", "updates", "old_every", "batch", "capacity", "warm_up",
                      "record_every", "restart_every"):  # fmt: skip
             require_count(name, getattr(self, name))
-        for name in ("rate", "order"):
+        for name in ("learning_rate", "order"):
             require_number(name, getattr(self, name), 0.0, strict=True)
         for name in ("divergence_weight", "entropy_weight"):
             require_number(name, getattr(self, name), 0.0)
-        for name in ("discount", "polyak"):
+        for name in ("discount", "decay"):
             if require_number(name, getattr(self, name), 0.0) > 1:
                 raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
         if self.actor_value not in get_args(ActorValue):
@@ -242,8 +242,8 @@ class OffPolicyRun:
         sizes = (environment.observed + environment.actions, *s.hidden, 1)
         self.critic = Network(2 * seeds, sizes, generator, activation="relu")
         self.target = [p.detach().clone() for p in self.critic.parameters]
-        self.policy_optimizer = adam(self.policy.network.parameters, s.rate)
-        self.critic_optimizer = adam(self.critic.parameters, s.rate)
+        self.policy_optimizer = adam(self.policy.network.parameters, s.learning_rate)
+        self.critic_optimizer = adam(self.critic.parameters, s.learning_rate)
         self.world: World = environment.start(seeds, s.copies, generator)
         room = min(s.capacity, total_steps)
         like = self.target[0]
@@ -320,7 +320,7 @@ class OffPolicyRun:
         mean_over_samples(error, batch.weight[:, None]).sum().backward()
         self.critic_optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.target, self.critic.parameters, s.polyak)
+            torch._foreach_lerp_(self.target, self.critic.parameters, 1 - s.decay)
 
     def improve_policy(self, batch: Transitions) -> None:
         """One step of the policy."""

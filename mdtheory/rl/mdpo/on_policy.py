@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -12,14 +11,15 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from mdtheory.agents.advantages import standardize, temporal_sums
+from mdtheory.agents.checkpoints import load_checkpoint, save_checkpoint
+from mdtheory.agents.minibatches import minibatches
+from mdtheory.agents.networks import Network, adam, clip_gradients
+from mdtheory.agents.normalization import RewardScale
+from mdtheory.agents.policies import Policy
 from mdtheory.checks import require_count, require_number
-from mdtheory.rl.mdpo.advantages import standardize, temporal_sums
-from mdtheory.rl.mdpo.checkpoints import load_checkpoint, save_checkpoint
-from mdtheory.rl.mdpo.environments import Environment, World, as_environment
+from mdtheory.environments import Environment, World, as_environment
 from mdtheory.rl.mdpo.losses import mdpo_loss_unchecked, mean_over_samples, ppo_loss
-from mdtheory.rl.mdpo.networks import Network, adam, clip_gradients
-from mdtheory.rl.mdpo.normalization import RewardScale
-from mdtheory.rl.mdpo.policies import Policy
 from mdtheory.rl.mdpo.schedules import Schedule, schedule
 from mdtheory.rl.mdpo.trust_region import trust_region_step
 
@@ -36,10 +36,10 @@ class OnPolicySettings:
         copies: environments of each seed, side by side.
         horizon: steps of each environment in a rollout; a batch has ``copies * horizon`` samples.
         discount: :math:`\gamma`.
-        trace: :math:`\lambda` of the advantages.
+        gae_lambda: :math:`\lambda` of the advantages.
         policy_steps: :math:`m`, passes over the batch for the policy; TRPO makes one step.
         policy_batch: samples of a policy step; ``None`` is the full batch, as MDPO wants it.
-        policy_rate: Adam's rate for the policy.
+        policy_learning_rate: of Adam, for the policy.
         step_size: :math:`t_0` of MDPO.
         schedule: how :math:`t_k` falls, see :func:`schedule`.
         order: :math:`q` of the Tsallis divergence; 1 is the KL.
@@ -50,7 +50,7 @@ class OnPolicySettings:
         conjugate_steps: TRPO's products with the Fisher matrix for a direction.
         critic_epochs: passes over the batch for the critic.
         critic_batch: samples of a critic step; ``None`` is the full batch.
-        critic_rate: Adam's rate for the critic.
+        critic_learning_rate: of Adam, for the critic.
         value_clip: how far the critic may move from its old value and still be paid for it;
             ``None`` leaves the squared error alone.
         max_gradient: largest norm of a gradient, for each seed and network.
@@ -64,10 +64,10 @@ class OnPolicySettings:
     copies: int = 16
     horizon: int = 128
     discount: float = 0.99
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     policy_steps: int = 10
     policy_batch: int | None = None
-    policy_rate: float = 3e-4
+    policy_learning_rate: float = 3e-4
     step_size: float = 1.0
     schedule: Schedule = "annealed"
     order: float = 1.0
@@ -77,7 +77,7 @@ class OnPolicySettings:
     conjugate_steps: int = 10
     critic_epochs: int = 5
     critic_batch: int | None = 128
-    critic_rate: float = 1e-3
+    critic_learning_rate: float = 1e-3
     value_clip: float | None = None
     max_gradient: float = 0.5
     hidden: tuple[int, ...] = (64, 64)
@@ -91,9 +91,15 @@ class OnPolicySettings:
         for name in ("policy_batch", "critic_batch"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))
-        for name in ("policy_rate", "step_size", "radius", "critic_rate", "max_gradient"):
+        for name in (
+            "policy_learning_rate",
+            "step_size",
+            "radius",
+            "critic_learning_rate",
+            "max_gradient",
+        ):
             require_number(name, getattr(self, name), 0.0, strict=True)
-        for name in ("discount", "trace"):
+        for name in ("discount", "gae_lambda"):
             if require_number(name, getattr(self, name), 0.0) > 1:
                 raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
         if require_number("clip_range", self.clip_range, 0.0, strict=True) >= 1:
@@ -226,8 +232,8 @@ class OnPolicyRun:
         self.policy = Policy(environment, seeds, s.hidden, generator, normalize=s.normalize)
         sizes = (environment.observed, *s.hidden, 1)
         self.critic = Network(seeds, sizes, generator)
-        self.policy_optimizer = adam(self.policy.parameters, s.policy_rate, 1e-5)
-        self.critic_optimizer = adam(self.critic.parameters, s.critic_rate, 1e-5)
+        self.policy_optimizer = adam(self.policy.parameters, s.policy_learning_rate, 1e-5)
+        self.critic_optimizer = adam(self.critic.parameters, s.critic_learning_rate, 1e-5)
         self.world: World = environment.start(seeds, s.copies, generator)
         like = self.critic.parameters[0].detach()
         self.rewards = RewardScale(seeds, s.copies, s.discount, like)
@@ -304,7 +310,7 @@ class OnPolicyRun:
             reward = self.rewards.scale(reward, ended, weight)
         values = self.critic(_rows(looked))[..., 0].reshape(self.seeds, -1, s.copies).movedim(1, 0)
         advantage = temporal_sums(
-            reward, values, torch.stack(falls), ended, s.discount, s.trace, reset
+            reward, values, torch.stack(falls), ended, s.discount, s.gae_lambda, reset
         )
         weights = _rows(weight)
         batch = Batch(
@@ -330,7 +336,7 @@ class OnPolicyRun:
             old = self.policy.law(batch.seen)
             old_log_prob = old.log_prob(batch.action)
         fixed = (batch.seen, batch.action, batch.advantage, batch.weight, old_log_prob, *old)
-        for seen, action, advantage, weight, old_logs, *parts in _minibatches(
+        for seen, action, advantage, weight, old_logs, *parts in minibatches(
             fixed, s.policy_steps, s.policy_batch, self.generator
         ):
             law = self.policy.law(seen)
@@ -350,7 +356,7 @@ class OnPolicyRun:
         """Fit the critic to the value targets of a batch."""
         s = self.settings
         fixed = (batch.seen, batch.target, batch.value, batch.weight)
-        for seen, target, before, weight in _minibatches(
+        for seen, target, before, weight in minibatches(
             fixed, s.critic_epochs, s.critic_batch, self.generator
         ):
             value = self.critic(seen)[..., 0]
@@ -409,39 +415,3 @@ def _descend(
     loss.sum().backward()
     clip_gradients(parameters, most)
     optimizer.step()
-
-
-def _minibatches(
-    parts: tuple[Tensor, ...], epochs: int, size: int | None, generator: torch.Generator
-) -> list[tuple[Tensor, ...]] | _Shuffled:
-    """The full batch ``epochs`` times, or shuffled pieces of it; every seed has its own order."""
-    number = parts[0].shape[1]
-    if size is None or size >= number:
-        return [parts] * epochs
-    return _Shuffled(parts, epochs, size, generator)
-
-
-class _Shuffled:
-    """Pieces of a batch, drawn without replacement in each epoch."""
-
-    def __init__(
-        self, parts: tuple[Tensor, ...], epochs: int, size: int, generator: torch.Generator
-    ) -> None:
-        self.parts, self.epochs, self.size, self.generator = parts, epochs, size, generator
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        seeds, number = self.parts[0].shape[:2]
-        device = self.parts[0].device
-        offsets = torch.arange(seeds, device=device)[:, None] * number
-        for _ in range(self.epochs):
-            keys = torch.rand(seeds, number, generator=self.generator, device=device)
-            order = keys.argsort(-1)
-            for k in range(math.ceil(number / self.size)):
-                pick = order[:, k * self.size : (k + 1) * self.size]
-                flat = (pick + offsets).flatten()
-                yield tuple(
-                    # What no state changes has a single row, the same for every piece.
-                    part if part.shape[1] == 1 else
-                    part.flatten(0, 1).index_select(0, flat).unflatten(0, pick.shape)
-                    for part in self.parts
-                )  # fmt: skip

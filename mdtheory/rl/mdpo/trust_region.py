@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mdtheory.agents.policies import Policy
 from mdtheory.rl.mdpo.losses import mean_over_samples
-from mdtheory.rl.mdpo.policies import Policy
 
 
 def conjugate_gradients(

@@ -19,7 +19,7 @@ def advantages(rewards, values, terminated, truncated, discount, trace):
     ended = terminated | truncated
     resets = torch.cat([torch.zeros_like(ended[:1]), ended[:-1]])
     return generalized_advantages(
-        rewards, values, terminated, truncated, discount=discount, trace=trace, resets=resets
+        rewards, values, terminated, truncated, discount=discount, gae_lambda=trace, resets=resets
     )[0]
 
 

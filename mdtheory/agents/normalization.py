@@ -1,4 +1,7 @@
-"""Running moments of observations and rewards, for each seed its own; frozen in evaluation."""
+"""Running moments of observations and rewards, for each seed its own; frozen in evaluation.
+
+The chapter 'Mirror descent policy optimisation' explains it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Advantages from sampled trajectories: exponentially weighted sums of temporal differences."""
+"""Advantages from sampled trajectories: exponentially weighted sums of temporal differences.
+
+The chapter 'Mirror descent policy optimisation' explains it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def generalized_advantages(
     truncated: Tensor,
     *,
     discount: float,
-    trace: float,
+    gae_lambda: float,
     resets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Generalised advantage estimates, with termination and truncation told apart.
@@ -34,7 +37,7 @@ def generalized_advantages(
         terminated: whether the step reached a terminal state, bool, ``(T, ...)``.
         truncated: whether a time limit cut the episode after the step, bool, ``(T, ...)``.
         discount: :math:`\gamma` in [0, 1].
-        trace: :math:`\lambda` in [0, 1].
+        gae_lambda: :math:`\lambda` in [0, 1].
         resets: steps that only reset the environment (their action was ignored), bool,
             ``(T, ...)``; none by default.
 
@@ -44,7 +47,7 @@ def generalized_advantages(
 
     Raises:
         TypeError: an argument is no tensor of the right kind.
-        ValueError: a wrong shape, or a discount or trace outside [0, 1].
+        ValueError: a wrong shape, or a discount or gae_lambda outside [0, 1].
 
     Source:
         Schulman, Moritz, Levine, Jordan and Abbeel (2016); Pardo, Tavakoli, Levdik and Kormushev
@@ -59,11 +62,11 @@ def generalized_advantages(
         if not isinstance(mark, Tensor) or mark.dtype != torch.bool:
             raise TypeError(f"{name}: expected a bool tensor, got {_kind(mark)}")
         require_shape(name, mark, tuple(rewards.shape))
-    for name, number in {"discount": discount, "trace": trace}.items():
+    for name, number in {"discount": discount, "gae_lambda": gae_lambda}.items():
         if require_number(name, number, 0.0) > 1:
             raise ValueError(f"{name}: expected a number in [0, 1], got {number!r}")
     advantages = temporal_sums(
-        rewards, values, terminated, terminated | truncated, discount, trace, resets
+        rewards, values, terminated, terminated | truncated, discount, gae_lambda, resets
     )
     targets = advantages + values[:-1]
     if resets is not None:
@@ -77,7 +80,7 @@ def temporal_sums(
     terminated: Tensor,
     ended: Tensor,
     discount: float,
-    trace: float,
+    gae_lambda: float,
     resets: Tensor | None,
 ) -> Tensor:
     """The recursion of :func:`generalized_advantages`, unchecked.
@@ -88,7 +91,7 @@ def temporal_sums(
         terminated: as there.
         ended: terminated or truncated, ``(T, ...)``.
         discount: as there.
-        trace: as there.
+        gae_lambda: as there.
         resets: as there.
 
     Returns:
@@ -96,7 +99,7 @@ def temporal_sums(
     """
     goes_on = (~terminated).to(rewards.dtype)
     differences = rewards + discount * goes_on * values[1:] - values[:-1]
-    decay = discount * trace * (~ended).to(rewards.dtype)
+    decay = discount * gae_lambda * (~ended).to(rewards.dtype)
     if resets is not None:
         differences = differences.masked_fill(resets, 0.0)
         decay = decay.masked_fill(resets, 0.0)

@@ -1,4 +1,7 @@
-"""What acts: a network for the policy of each seed, and its evaluation with frozen statistics."""
+"""What acts: a network for the policy of each seed, and its evaluation with frozen statistics.
+
+The chapter 'Mirror descent policy optimisation' trains them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mdtheory.agents.distributions import Categorical, Gaussian
+from mdtheory.agents.networks import Network
+from mdtheory.agents.normalization import Moments
 from mdtheory.checks import require_count
-from mdtheory.rl.mdpo.distributions import Categorical, Gaussian
-from mdtheory.rl.mdpo.environments import Environment, as_environment
-from mdtheory.rl.mdpo.networks import Network
-from mdtheory.rl.mdpo.normalization import Moments
+from mdtheory.environments import Environment, as_environment
 
 
 class Actor(Protocol):
@@ -160,3 +163,26 @@ def evaluate(
         running = running & ~(terminated | truncated)
     world.close()
     return total.mean(-1)
+
+
+def film(actor: Actor, environment: Environment, generator: torch.Generator, steps: int) -> Tensor:
+    """What the greedy policies observe from a fresh start on.
+
+    Args:
+        actor: the policy of each seed.
+        environment: where to act.
+        generator: source of the start.
+        steps: steps to make; an environment that ends starts anew.
+
+    Returns:
+        Observations, shape ``(steps + 1, seeds, observed)``.
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+    world = environment.start(actor.seeds, 1, generator)
+    seen = [world.reset()]
+    for _ in range(require_count("steps", steps)):
+        seen.append(world.step(actor.act(seen[-1])).observation)
+    world.close()
+    return torch.stack(seen)[:, :, 0]

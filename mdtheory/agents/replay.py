@@ -1,4 +1,7 @@
-"""A replay buffer of all seeds; each seed draws from its own part."""
+"""A replay buffer of all seeds; each seed draws from its own part.
+
+The chapter 'Mirror descent policy optimisation' explains it.
+"""
 
 from __future__ import annotations
 

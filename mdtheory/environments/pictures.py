@@ -1,43 +1,19 @@
-"""Frames of CartPole and Pendulum, drawn from what a policy observes."""
+"""Frames of CartPole and Pendulum, drawn from what a policy observes.
+
+The chapter 'Mirror descent policy optimisation' shows them.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count
 from mdtheory.plotting import COLORS
-from mdtheory.rl.mdpo.environments import Environment
-from mdtheory.rl.mdpo.policies import Actor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def film(actor: Actor, environment: Environment, generator: torch.Generator, steps: int) -> Tensor:
-    """What the greedy policies observe from a fresh start on.
-
-    Args:
-        actor: the policy of each seed.
-        environment: where to act.
-        generator: source of the start.
-        steps: steps to make; an environment that ends starts anew.
-
-    Returns:
-        Observations, shape ``(steps + 1, seeds, observed)``.
-
-    Raises:
-        ValueError: fewer than one step.
-    """
-    world = environment.start(actor.seeds, 1, generator)
-    seen = [world.reset()]
-    for _ in range(require_count("steps", steps)):
-        seen.append(world.step(actor.act(seen[-1])).observation)
-    world.close()
-    return torch.stack(seen)[:, :, 0]
 
 
 def draw_cartpole(axes: Axes, observation: Tensor) -> None:

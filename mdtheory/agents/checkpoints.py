@@ -1,4 +1,7 @@
-"""Checkpoints: written atomically, and refused where they belong to another run."""
+"""Checkpoints: written atomically, and refused where they belong to another run.
+
+The chapter 'Mirror descent policy optimisation' explains it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mdtheory.runs import write_atomically
+from mdtheory.files import write_atomically
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
