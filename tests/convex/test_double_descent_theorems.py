@@ -56,7 +56,7 @@ def last(iterates):
 # Gradient descent as a filter.
 
 
-@pytest.mark.theorem(FILTER, "equality")
+@pytest.mark.theorem("thm-descent-filter", "equality")
 @pytest.mark.parametrize("columns", [3, 8, 12])
 @pytest.mark.parametrize("share", [0.3, 1.0, 1.9])
 def test_the_closed_form_is_the_loop(columns, share):
@@ -67,7 +67,7 @@ def test_the_closed_form_is_the_loop(columns, share):
         check_identity(FILTER, found, point, tolerance=1e-12)
 
 
-@pytest.mark.theorem(FILTER, "equality")
+@pytest.mark.theorem("thm-descent-filter", "equality")
 def test_the_closed_form_is_the_loop_after_a_hundred_thousand_steps():
     z = torch.stack([with_condition(20, 25, condition) for condition in (1e2, 1e4, 1e8)])
     y, start = normal(20, seed=5), normal(25, seed=6)
@@ -76,7 +76,7 @@ def test_the_closed_form_is_the_loop_after_a_hundred_thousand_steps():
     check_identity(FILTER, found, end, tolerance=1e-10)
 
 
-@pytest.mark.theorem(FILTER, "mutant")
+@pytest.mark.theorem("thm-descent-filter", "mutant")
 def test_mutants_of_the_filter():
     """The value itself for its square; the part of the start that nothing moves, lost."""
     z, y, start = normal(5, 8, 12), normal(5, 8, seed=1), normal(5, 12, seed=2)
@@ -95,7 +95,7 @@ def test_mutants_of_the_filter():
     assert differ(FILTER, seen + moved(true), end)
 
 
-@pytest.mark.theorem(FILTER, "equality")
+@pytest.mark.theorem("thm-descent-filter", "equality")
 def test_the_limit_is_the_nearest_minimiser():
     for columns in (5, 8, 12):
         z, y, start = normal(4, 8, columns), normal(4, 8, seed=1), normal(4, columns, seed=2)
@@ -107,8 +107,8 @@ def test_the_limit_is_the_nearest_minimiser():
 # What is fitted and what is missing.
 
 
-@pytest.mark.theorem(PARTS, "equality")
-@pytest.mark.theorem(PARTS, "mutant")
+@pytest.mark.theorem("prop-residual-norm", "equality")
+@pytest.mark.theorem("prop-residual-norm", "mutant")
 def test_residual_and_norm():
     z, y = normal(50, 9, 6), normal(50, 9, seed=1)
     step = 1 / largest(z).square()
@@ -130,8 +130,8 @@ def test_residual_and_norm():
 # A low loss forces the norm.
 
 
-@pytest.mark.theorem(LOW, "bound")
-@pytest.mark.theorem(LOW, "mutant")
+@pytest.mark.theorem("prop-low-loss", "bound")
+@pytest.mark.theorem("prop-low-loss", "mutant")
 def test_a_low_loss_forces_the_norm_whatever_found_it():
     z = torch.stack([with_condition(8, 8, 50.0, seed=k) for k in range(60)])
     y = normal(60, 8, seed=99)
@@ -148,7 +148,7 @@ def test_a_low_loss_forces_the_norm_whatever_found_it():
     assert breaks(LOW, bounds.norm_floor(z, y, none), squared(early).sqrt())
 
 
-@pytest.mark.theorem(LOW, "equality")
+@pytest.mark.theorem("prop-low-loss", "equality")
 def test_the_floor_is_attained_by_one_direction():
     z = with_condition(6, 9, 30.0)
     left, values, right = torch.linalg.svd(z, full_matrices=False)
@@ -163,8 +163,8 @@ def test_the_floor_is_attained_by_one_direction():
 # No peak before its time.
 
 
-@pytest.mark.theorem(EARLY, "bound")
-@pytest.mark.theorem(EARLY, "mutant")
+@pytest.mark.theorem("thm-no-early-peak", "bound")
+@pytest.mark.theorem("thm-no-early-peak", "mutant")
 def test_noise_is_bounded_whatever_the_condition():
     ratios = []
     for condition in (2.0, 1e3, 1e8):
@@ -177,7 +177,7 @@ def test_noise_is_bounded_whatever_the_condition():
     assert breaks(EARLY, left, dd.noise_bound(30, 0.8, torch.ones(7, dtype=F64), 0.5))
 
 
-@pytest.mark.theorem(EARLY, "equality")
+@pytest.mark.theorem("thm-no-early-peak", "equality")
 def test_the_bound_on_the_noise_is_attained():
     for t in (1, 2, 3, 10, 1000, 10**6):
         at, constant = bounds.noise_peak(t)
@@ -194,7 +194,7 @@ def test_the_bound_on_the_noise_is_attained():
         assert tried.max() > 0.999 * constant
 
 
-@pytest.mark.theorem(EARLY, "equality")
+@pytest.mark.theorem("thm-no-early-peak", "equality")
 def test_the_noise_of_simulated_targets():
     """The mean over 20,000 draws of the noise is the formula, within 1 %."""
     z = normal(10, 10, seed=3)
@@ -221,8 +221,8 @@ def test_the_constants_of_the_noise():
 # How many steps.
 
 
-@pytest.mark.theorem(STEPS, "bound")
-@pytest.mark.theorem(STEPS, "mutant")
+@pytest.mark.theorem("thm-steps-to-fit", "bound")
+@pytest.mark.theorem("thm-steps-to-fit", "mutant")
 def test_how_long_the_last_direction_takes():
     condition = torch.logspace(0.01, 8, 200, dtype=F64)
     values = torch.stack([torch.ones_like(condition), 1 / condition], -1)
@@ -235,7 +235,7 @@ def test_how_long_the_last_direction_takes():
         assert breaks(STEPS, steps, high / condition)
 
 
-@pytest.mark.theorem(STEPS, "equality")
+@pytest.mark.theorem("thm-steps-to-fit", "equality")
 def test_the_number_of_steps_is_exact_and_the_range_closes():
     values = torch.logspace(0, -6, 9, dtype=F64)
     for tolerance in (0.3, 1e-4):
@@ -257,8 +257,8 @@ def tuned(condition, count=30):
     return values, *(part.item() for part in dd.heavy_ball_tuning(values))
 
 
-@pytest.mark.theorem(BALL, "bound")
-@pytest.mark.theorem(BALL, "mutant")
+@pytest.mark.theorem("thm-heavy-ball", "bound")
+@pytest.mark.theorem("thm-heavy-ball", "mutant")
 @pytest.mark.parametrize("condition", [2.0, 30.0, 1e3])
 def test_what_the_heavy_ball_leaves(condition):
     values, step, momentum = tuned(condition)
@@ -276,7 +276,7 @@ def test_what_the_heavy_ball_leaves(condition):
         assert after.item() <= tolerance <= before.item() * (1 + 1e-9)
 
 
-@pytest.mark.theorem(BALL, "equality")
+@pytest.mark.theorem("thm-heavy-ball", "equality")
 @pytest.mark.parametrize("condition", [2.0, 30.0, 1e3])
 def test_the_heavy_ball_at_both_ends(condition):
     """At the ends both roots are one: the bound is attained at the largest singular value."""
@@ -290,8 +290,8 @@ def test_the_heavy_ball_at_both_ends(condition):
     check_identity(BALL, found[0], twice, tolerance=1e-8)
 
 
-@pytest.mark.theorem(BALL, "equality")
-@pytest.mark.theorem(BALL, "mutant")
+@pytest.mark.theorem("thm-heavy-ball", "equality")
+@pytest.mark.theorem("thm-heavy-ball", "mutant")
 def test_the_heavy_ball_is_its_recursion():
     for momentum, step in ((0.0, 1.0), (0.3, 0.2), (0.9, 1.5), (0.99, 0.01)):
         values = torch.logspace(0, -4, 9, dtype=F64)
@@ -317,8 +317,8 @@ def metric(columns, seed):
     return root @ root.mT / columns + 0.3 * torch.eye(columns, dtype=F64)
 
 
-@pytest.mark.theorem(METRIC, "equality")
-@pytest.mark.theorem(METRIC, "mutant")
+@pytest.mark.theorem("prop-preconditioning", "equality")
+@pytest.mark.theorem("prop-preconditioning", "mutant")
 @pytest.mark.parametrize("columns", [4, 9])
 def test_a_metric_changes_the_features(columns):
     z, y, a = normal(6, columns), normal(6, seed=1), metric(columns, 2)
@@ -336,8 +336,8 @@ def test_a_metric_changes_the_features(columns):
     assert other @ other <= far @ far + 1e-12
 
 
-@pytest.mark.theorem(METRIC, "equality")
-@pytest.mark.theorem(METRIC, "mutant")
+@pytest.mark.theorem("prop-preconditioning", "equality")
+@pytest.mark.theorem("prop-preconditioning", "mutant")
 def test_perfect_conditioning_interpolates_in_one_step():
     z, y = with_condition(6, 10, 1e3), normal(6, seed=1)
     pseudo = torch.linalg.pinv(z)
@@ -353,8 +353,8 @@ def test_perfect_conditioning_interpolates_in_one_step():
 # Stopping early is ridge regression, nearly.
 
 
-@pytest.mark.theorem(RIDGE, "bound")
-@pytest.mark.theorem(RIDGE, "mutant")
+@pytest.mark.theorem("thm-early-stopping", "bound")
+@pytest.mark.theorem("thm-early-stopping", "mutant")
 def test_between_nothing_and_the_gap():
     values = torch.logspace(0, -9, 4000, dtype=F64)
     for t in (1, 2, 3, 10, 1000, 10**7):
@@ -372,7 +372,7 @@ def test_between_nothing_and_the_gap():
                     assert breaks(RIDGE, gap, bounds.ridge_gap(t) * torch.ones_like(values))
 
 
-@pytest.mark.theorem(RIDGE, "equality")
+@pytest.mark.theorem("thm-early-stopping", "equality")
 def test_the_gap_is_attained_and_ridge_is_its_normal_equation():
     grid = torch.linspace(1e-6, 1, 200_001, dtype=F64)
     for t in (1, 2, 3, 10, 100):
@@ -391,8 +391,8 @@ def test_the_gap_is_attained_and_ridge_is_its_normal_equation():
 # The reference risk.
 
 
-@pytest.mark.theorem(RISK, "equality")
-@pytest.mark.theorem(RISK, "mutant")
+@pytest.mark.theorem("thm-gaussian-risk", "equality")
+@pytest.mark.theorem("thm-gaussian-risk", "mutant")
 @pytest.mark.parametrize(("rows", "columns"), [(24, 8), (12, 3), (6, 24), (10, 40)])
 def test_the_risk_of_gaussian_features(rows, columns):
     """The mean over 20,000 draws, within 5 %; all four have a finite variance."""
