@@ -121,7 +121,7 @@ def preconditioned_solution(
     r"""Mirror descent on least squares with :math:`\psi(\beta) = \beta^\top A \beta/2`, from 0.
 
     Proposition ``prop-preconditioning``: gradient descent on the features
-    :math:`Z L^{-\top}`, where :math:`A = L L^\top`.
+    :math:`Z C^{-\top}`, where :math:`A = C C^\top`.
 
     Args:
         features: :math:`Z`, shape ``(..., n, p)``.
