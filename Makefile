@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup newest book test lab course bench bench-quick lint clean distclean
+.PHONY: help setup newest book test test-processors lab course bench bench-quick lint clean distclean
 
 # The first Python that is at least 3.11; set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -23,6 +23,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 help:
 	@echo 'make book    build the book under _build/html (executes only what changed)'
 	@echo 'make test    execute what changed, then run the whole test suite'
+	@echo 'make test-processors  run the numerical tests with the kernels of other processors'
 	@echo 'make lab     open the book as notebooks in JupyterLab'
 	@echo 'make course  make a course to release and grade in COURSE (now $(COURSE))'
 	@echo 'make bench   run the benchmarks'
@@ -61,6 +62,10 @@ test: $(STAMP)
 	@$(BIN)/python -m tools.execute
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=term \
 		$(PYTEST_ARGS)
+
+# PROCESSORS='sse4 plain' chooses some, PROCESSORS=--today the one of the day.
+test-processors: $(STAMP)
+	@$(BIN)/python -m tools.processors $(PROCESSORS)
 
 lab: $(STAMP)
 	@$(BIN)/python -m tools.lab $(LAB_ARGS)

@@ -2,18 +2,22 @@
 
 Each check raises ``TypeError`` or ``ValueError`` naming the argument, what was expected and what
 came; none repairs anything. Checks of shapes and types always run. Checks of *values* are skipped
-where tensors have none: under fake tensors, compilation and CUDA graph capture.
+where tensors have none: under fake tensors, compilation, CUDA graph capture and ``vmap``.
+
+A number is a Python or a NumPy one; an array of NumPy is neither a number nor a tensor.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch._subclasses.fake_tensor import FakeTensor
 
 
@@ -24,9 +28,11 @@ def values_known(*tensors: Tensor) -> bool:
         *tensors: tensors of any shape.
 
     Returns:
-        False under fake tensors, ``torch.compile`` and CUDA graph capture.
+        False under fake tensors, ``torch.compile``, CUDA graph capture and ``torch.func.vmap``.
     """
     if torch.compiler.is_compiling() or any(isinstance(t, FakeTensor) for t in tensors):
+        return False
+    if _functorch.peek_interpreter_stack() is not None and any(map(_mapped, tensors)):
         return False
     return not (any(t.is_cuda for t in tensors) and torch.cuda.is_current_stream_capturing())
 
@@ -91,13 +97,42 @@ def require_broadcastable(name: str, value: Tensor, other_name: str, other: Tens
     Raises:
         ValueError: they do not.
     """
+    require_broadcast(name, value.shape, other.shape, other_name)
+
+
+def require_broadcast(
+    name: str,
+    shape: Sequence[int],
+    batch: Sequence[int],
+    words: str = "the batch",
+    *,
+    widens: bool = True,
+) -> tuple[int, ...]:
+    """A shape that broadcasts with that of the batch.
+
+    Args:
+        name: the argument's name, for the message.
+        shape: its shape, or that of its leading axes.
+        batch: the batch that it meets.
+        words: what the batch is, for the message.
+        widens: whether the argument may add to the batch; if not, it must broadcast *to* it.
+
+    Returns:
+        The shape of both together.
+
+    Raises:
+        ValueError: the shapes do not broadcast, or the batch would grow and must not.
+    """
     try:
-        torch.broadcast_shapes(value.shape, other.shape)
+        both = tuple(torch.broadcast_shapes(tuple(shape), tuple(batch)))
     except RuntimeError:
+        both = None
+    if both is None or not (widens or both == tuple(batch)):
         raise ValueError(
-            f"{name}: expected a shape that broadcasts with {other_name} "
-            f"{tuple(other.shape)}, got {tuple(value.shape)}"
-        ) from None
+            f"{name}: expected a shape that broadcasts {'with' if widens else 'to'} {words} "
+            f"{tuple(batch)}, got {tuple(shape)}"
+        )
+    return both
 
 
 def require_values(name: str, value: Tensor, valid: Tensor, expected: str) -> None:
@@ -133,24 +168,97 @@ def require_finite(name: str, value: Tensor) -> None:
 
 
 def require_number(
-    name: str, value: float, minimum: float = -math.inf, *, strict: bool = False
+    name: str,
+    value: float,
+    minimum: float = -math.inf,
+    *,
+    maximum: float = math.inf,
+    strict: bool = False,
+    infinite: bool = False,
 ) -> float:
-    """A finite Python number, at least (or strictly above) ``minimum``.
+    """A number, Python's or NumPy's, finite and in a range.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what came.
+        minimum: the least that it may be.
+        maximum: the most that it may be.
+        strict: whether it must lie above ``minimum``.
+        infinite: whether infinity is allowed.
+
+    Returns:
+        The number as a ``float``.
 
     Raises:
         TypeError: not a real number.
-        ValueError: not finite, or too small.
+        ValueError: a NaN, an infinity that is not allowed, or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     try:
         number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number) or number < minimum or (strict and number == minimum):
-        sign = ">" if strict else ">="
-        raise ValueError(f"{name}: expected a finite number {sign} {minimum:g}, got {number!r}")
+    except OverflowError:  # a whole number too large to be one of these is not infinite
+        number, infinite = math.inf if value > 0 else -math.inf, False
+    allowed = math.isfinite(number) or (infinite and number > 0)
+    if not (allowed and minimum <= number <= maximum) or (strict and number == minimum):
+        words = _range("number", minimum, maximum, strict, infinite)
+        raise ValueError(f"{name}: expected a {words}, got {number!r}")
     return number
+
+
+def require_scale(
+    name: str,
+    value: float | Tensor,
+    like: Tensor,
+    batch: Sequence[int] | None = None,
+    *,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    strict: bool = False,
+    infinite: bool = False,
+    widens: bool = True,
+    trailing: int = 0,
+) -> float | Tensor:
+    """A number, or a tensor with one for each instance of a batch, in a range: a step size, say.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what came.
+        like: a tensor whose dtype and device a tensor must have.
+        batch: the shape with which a tensor must broadcast, or ``None`` for any shape.
+        minimum: the least that an entry may be.
+        maximum: the most that an entry may be.
+        strict: whether entries must lie above ``minimum``.
+        infinite: whether infinity is allowed.
+        widens: whether a tensor may have more axes, or longer ones, than ``batch``.
+        trailing: axes of length 1 that a tensor is given at its end, so that it meets points.
+
+    Returns:
+        A ``float``, or the tensor, ready to meet points; a tensor without axes stays as it is.
+
+    Raises:
+        TypeError: neither a number nor a tensor, or a tensor of another dtype.
+        ValueError: another device, a shape that does not broadcast, a NaN, or out of range.
+    """
+    if not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(
+                f"{name}: expected a number or a torch.Tensor, got {type(value).__name__}"
+            )
+        return require_number(
+            name, value, minimum, maximum=maximum, strict=strict, infinite=infinite
+        )
+    if value.dtype != like.dtype or value.device != like.device:
+        require_same_kind(name, value, "the other arguments", like)
+    if batch is not None:
+        require_broadcast(name, value.shape, batch, widens=widens)
+    valid = value > minimum if strict else value >= minimum
+    if maximum < math.inf:
+        valid = valid & (value <= maximum)
+    if not infinite:
+        valid = valid & value.isfinite()
+    require_values(name, value, valid, _range("numbers", minimum, maximum, strict, infinite))
+    return value.reshape(value.shape + (1,) * trailing) if trailing and value.ndim else value
 
 
 def require_count(name: str, value: int, minimum: int = 1) -> int:
@@ -223,3 +331,20 @@ def require_extra(module: str, extra: str) -> ModuleType:
         raise ImportError(
             f"{module} is not installed; install it with: pip install 'mdtheory[{extra}]'"
         ) from error
+
+
+def _range(what: str, minimum: float, maximum: float, strict: bool, infinite: bool) -> str:
+    """A range in words, such as ``finite number > 0``."""
+    if maximum < math.inf:
+        return f"{what} in {'(' if strict else '['}{minimum:g}, {maximum:g}]"
+    finite = "" if infinite else "finite "
+    return f"{finite}{what} {'>' if strict else '>='} {minimum:g}"
+
+
+def _mapped(value: Tensor) -> bool:
+    """Whether ``torch.func.vmap`` hides an axis of the tensor, at any level of nesting."""
+    while _functorch.is_functorch_wrapped_tensor(value):
+        if _functorch.is_batchedtensor(value):
+            return True
+        value = _functorch.get_unwrapped(value)
+    return False

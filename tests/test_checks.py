@@ -3,6 +3,7 @@
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -126,6 +127,29 @@ def test_values_are_not_read_while_a_graph_is_captured(monkeypatch, capturing):
     assert checks.values_known(_PretendCuda()) is not capturing
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_values_are_not_read_under_vmap(nested):
+    seen = []
+
+    def look(x):
+        seen.append(checks.values_known(x))
+        checks.require_values("x", x, x > 0, "positive values")
+        return (x * x).sum()
+
+    inner = torch.func.grad(look) if nested else look
+    x = torch.arange(6.0).reshape(2, 3)
+    result = torch.func.vmap(inner)(x)
+    assert seen == [False]
+    torch.testing.assert_close(result, 2 * x if nested else (x * x).sum(-1))
+
+
+def test_values_are_read_under_grad_alone():
+    with pytest.raises(ValueError, match="positive values"):
+        torch.func.grad(lambda x: checks.require_values("x", x, x > 0, "positive values"))(
+            torch.zeros(())
+        )
+
+
 # ---------------------------------------------------------------------------------------- numbers
 
 
@@ -168,6 +192,85 @@ def test_a_count_passes(value):
 def test_what_is_no_count_is_refused(value, error):
     with pytest.raises(error, match=r"^rounds: expected a whole number"):
         checks.require_count("rounds", value)
+
+
+ARRAYS = [np.array(0.1), np.array([0.1, 0.2]), np.zeros(()), np.array(2)]
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), np.float32(0.5), np.float16(0.5), np.int64(2)])
+def test_numbers_of_numpy_are_numbers(value):
+    assert type(checks.require_number("step", value, 0.0)) is float
+    scale = checks.require_scale("step", value, torch.zeros(2))
+    assert type(scale) is float
+    assert scale == float(value)
+    assert type(checks.require_count("rounds", np.int32(3))) is int
+
+
+@pytest.mark.parametrize("value", ARRAYS)
+def test_arrays_of_numpy_are_refused_by_name(value):
+    for check in (checks.require_number, checks.require_count, checks.require_tensor):
+        with pytest.raises(TypeError, match=r"^step: .*ndarray"):
+            check("step", value)
+    with pytest.raises(TypeError, match=r"^step: expected a number or a torch.Tensor, got ndarray"):
+        checks.require_scale("step", value, torch.zeros(2))
+
+
+def test_ranges_of_numbers():
+    assert checks.require_number("beta", 1, 0.0, maximum=1.0) == 1.0
+    assert checks.require_number("step", INF, 0.0, strict=True, infinite=True) == INF
+    with pytest.raises(ValueError, match=r"beta: expected a number in \[0, 1\], got 1.5"):
+        checks.require_number("beta", 1.5, 0.0, maximum=1.0)
+    with pytest.raises(ValueError, match=r"step: expected a number > 0, got -inf"):
+        checks.require_number("step", -INF, 0.0, strict=True, infinite=True)
+    with pytest.raises(ValueError, match="step: expected a number > 0, got nan"):
+        checks.require_number("step", NAN, 0.0, strict=True, infinite=True)
+    with pytest.raises(ValueError, match="got -inf"):
+        checks.require_number("step", -(10**400))
+
+
+def test_a_scale_comes_back_ready_to_meet_points():
+    points, steps = torch.zeros(5, 3), torch.rand(5) + 0.1
+    assert checks.require_scale("step", steps, points, (5,)) is not None
+    ready = checks.require_scale("step", steps, points, (5,), strict=True, trailing=1)
+    assert ready.shape == (5, 1)
+    assert checks.require_scale("step", steps[0], points, (5,), trailing=2).shape == ()
+    wider = checks.require_scale("step", torch.ones(7, 1), points, (5,), trailing=1)
+    assert wider.shape == (7, 1, 1)
+    infinite = torch.tensor([1.0, INF])
+    assert checks.require_scale("step", infinite, points, infinite=True) is infinite
+    assert checks.require_scale("beta", torch.tensor([0.0, 1.0]), points, maximum=1.0).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "error", "words"),
+    [
+        (torch.ones(5, dtype=torch.float64), {}, TypeError, "torch.float32"),
+        (torch.ones(5, dtype=torch.int64), {}, TypeError, "torch.float32"),
+        (True, {}, TypeError, "a number or a torch.Tensor, got bool"),
+        ("0.1", {}, TypeError, "got str"),
+        ([0.1], {}, TypeError, "got list"),
+        (torch.zeros(5), {"strict": True}, ValueError, "finite numbers > 0, got 0.0"),
+        (torch.full((5,), INF), {}, ValueError, "finite numbers >= 0, got inf"),
+        (torch.full((5,), NAN), {"infinite": True}, ValueError, "numbers >= 0, got nan"),
+        (torch.full((5,), 2.0), {"maximum": 1.0}, ValueError, r"numbers in \[0, 1\], got 2.0"),
+        (torch.ones(4), {}, ValueError, r"broadcasts with the batch \(5,\), got \(4,\)"),
+        (torch.ones(2, 5), {"widens": False}, ValueError, r"broadcasts to the batch \(5,\)"),
+        (0.0, {"strict": True}, ValueError, "a finite number > 0, got 0.0"),
+        (INF, {}, ValueError, "a finite number >= 0, got inf"),
+    ],
+)
+def test_what_is_no_scale_is_refused(value, more, error, words):
+    with pytest.raises(error, match=f"^step: expected .*{words}"):
+        checks.require_scale("step", value, torch.zeros(5, 3), (5,), **more)
+
+
+def test_shapes_of_batches():
+    assert checks.require_broadcast("x", (3, 1), (4,)) == (3, 4)
+    assert checks.require_broadcast("x", (), (4,), widens=False) == (4,)
+    with pytest.raises(ValueError, match=r"x: expected a shape that broadcasts with the data"):
+        checks.require_broadcast("x", (3,), (4,), "the data")
+    with pytest.raises(ValueError, match=r"x: expected a shape that broadcasts to the data \(1,\)"):
+        checks.require_broadcast("x", (3,), (1,), "the data", widens=False)
 
 
 # -------------------------------------------------------------------------------------- simplexes

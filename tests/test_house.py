@@ -139,10 +139,10 @@ def test_the_trees_have_the_same_rooms():
     assert rooms_of("exercises", ".py") == set(CHAPTERS)
 
 
-@pytest.mark.parametrize("room", PLANNED)
-def test_a_planned_room_has_its_tests(room):
-    part, _, name = room.partition("/")
-    assert list((ROOT / "tests" / part).glob(f"test_{name}*.py"))
+def test_a_planned_room_has_its_tests():
+    for room in PLANNED:
+        part, _, name = room.partition("/")
+        assert list((ROOT / "tests" / part).glob(f"test_{name}*.py")), room
 
 
 def test_every_chapter_has_a_page_in_the_reference():
@@ -225,6 +225,9 @@ def public_callables() -> list[str]:
     return [f"{m}:{name}" for m, names in reference.modules(ROOT).items() for name in names]
 
 
+SECOND_FORM = re.compile(r"[Aa]rguments (?:are|as|and errors are) those of :\w+:`")
+
+
 @pytest.mark.parametrize("place", public_callables())
 def test_what_is_public_is_documented_and_typed(place):
     module, _, name = place.partition(":")
@@ -250,6 +253,9 @@ def test_what_is_public_is_documented_and_typed(place):
     assert returns is not inspect.Signature.empty, f"{place}: no type of the result"
     tensors = "Tensor" in " ".join(str(p.annotation) for p in parameters)
     # One argument can be said in the line that says what the method does.
+    # A second form of a function points to the first, which has said it.
+    if SECOND_FORM.search(doc):
+        return
     if tensors and "/" in room_of(module) and not ("." in name and len(parameters) == 1):
         assert "Args:" in doc, f"{place}: no Args section"
         assert returns in (None, "None") or "Returns:" in doc, f"{place}: no Returns section"

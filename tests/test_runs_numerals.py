@@ -157,7 +157,7 @@ def test_a_table_has_its_caption_its_units_and_its_heads(shown):
     runs.table(ROWS, ["method", "gap", "rounds"], caption="The gap.", units=["", "nats", ""])
     [data] = shown
     text = data["text/html"]
-    assert "<caption>The gap.</caption>" in text
+    assert "<figcaption>The gap.</figcaption>" in text
     assert '<th scope="col" class="number">gap (nats)</th>' in text
     assert '<th scope="row" class="text">Hedge</th>' in text
     assert '<span class="math notranslate nohighlight">\\(\\ell_1\\)</span> &amp; more' in text

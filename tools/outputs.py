@@ -7,9 +7,13 @@ the name and number of its statement, and glued numbers are set as in a book.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from myst_nb.core.variables import RetrievalError
 from myst_nb.ext.glue.roles import PasteTextRole
@@ -19,6 +23,8 @@ from sphinx.application import Sphinx
 
 from mdtheory.runs.numerals import POWER, as_latex, typeset
 
+CAPTION = re.compile(r'<p class="slider-caption">.*?</p>', re.DOTALL)
+PICTURE = re.compile(r'src="data:image/(svg\+xml|png);base64,([A-Za-z0-9+/=]+)"')
 STATEMENT = re.compile(r'<code class="statement">([\w-]+)</code>')
 
 
@@ -82,6 +88,10 @@ def _render_outputs(self: Any, token: Any, outputs: list[Any]) -> None:
         if "mdtheory_figure" in metadata:
             mine = {**options.get("mystnb", {}), "figure": metadata["mdtheory_figure"]}
             token.meta["metadata"] = {**options, "mystnb": mine}
+            # The figure has the caption already, with its number.
+            text = CAPTION.sub("", output["data"]["text/html"])
+            output = {**output, "data": {**output["data"], "text/html": text}}
+            output = nbformat.from_dict(output)
         before = len(self.current_node)
         self._render_one_by_one(token, [output])
         width = metadata.get("image/png", {}).get("width")
@@ -107,3 +117,25 @@ def check_nodes(renderer: Any, html: str) -> list[nodes.Node]:
         found.append(inline)
     box = nodes.container("", *found, classes=["output", "check_output"])
     return [box]
+
+
+def write_pictures(body: str, folder: Path, to_folder: str) -> str:
+    """Write the pictures inside a page as files of their own, for the reader to load when needed.
+
+    Args:
+        body: the page.
+        folder: where the files go; it is made.
+        to_folder: the way from the page to it.
+
+    Returns:
+        The page with the names of the files.
+    """
+
+    def write(found: re.Match[str]) -> str:
+        content = base64.b64decode(found[2])
+        name = f"{hashlib.sha256(content).hexdigest()}.{found[1].partition('+')[0]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        return f'loading="lazy" src="{to_folder}/{name}"'
+
+    return PICTURE.sub(write, body)

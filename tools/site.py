@@ -39,7 +39,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", _outdated)
     app.connect("env-check-consistency", _check_reference)
     app.connect("autodoc-process-docstring", reference.LinkLabels(ROOT))
-    app.connect("html-page-context", _load_plotly)
+    app.connect("html-page-context", _finish_page)
     app.connect("build-finished", _copy_assets)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
 
@@ -82,12 +82,15 @@ def _check_reference(app: Sphinx, env: BuildEnvironment) -> None:
     reference.check(ROOT, documented)
 
 
-def _load_plotly(
+def _finish_page(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Load plotly.js in the head, so before the body's figures, on the pages that have one."""
-    if "Plotly.newPlot" in context.get("body", ""):
-        app.add_js_file("plotly.min.js")
+    """Pictures become files, and pages with a Plotly figure get what draws it."""
+    body = context.get("body", "")
+    images = "../" * page.count("/") + "_images"
+    context["body"] = outputs.write_pictures(body, Path(app.outdir) / "_images", images)
+    if "plotly-place" in body:
+        app.add_js_file("figures.js", loading_method="defer")
 
 
 def _copy_assets(app: Sphinx, error: Exception | None) -> None:

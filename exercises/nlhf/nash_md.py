@@ -25,7 +25,7 @@ BARE = "mdtheory.convex.mirror_maps.entropy_step"
 FORBIDDEN = {
     "step_against": ["magnetic_step", "PreferenceGame", STEP, BARE],
     "nash_run": ["nash_md", "nash_md_iterates", "magnetic_step", "PreferenceGame", STEP, BARE],
-    "exploitable": ["regularized_exploitability", "PreferenceGame", "best_response", "kl"],
+    "exploitable": ["exploitability", "PreferenceGame", "best_response", "kl"],
     "divergence_gradient": ["objective_gradient", "expected_gradient", "policy_gradient_surrogate"],
     "cycle_equilibria": ["criteria_preference", "three_cycles", "regularized_nash"],
     "fitted_reward": ["bradley_terry"],

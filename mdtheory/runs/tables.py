@@ -96,10 +96,11 @@ def _html(
             tag, scope = ("th", ' scope="row"') if row_heads and at == 0 else ("td", "")
             cells.append(f"<{tag}{scope}{side[a]}>{as_html(text)}</{tag}>")
         body.append(f"<tr>{''.join(cells)}</tr>")
+    # A caption outside the table does not grow with it.
     return (
-        '<div class="numbers" tabindex="0"><table class="table">'
-        f"<caption>{as_html(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f'<figure class="numbers"><figcaption>{as_html(caption)}</figcaption>'
+        f'<div class="scroll" tabindex="0"><table class="table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
 
 

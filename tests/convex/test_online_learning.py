@@ -1,6 +1,7 @@
 """Learners, environments and the game: plain loops, sharp identities, extremes, refusals."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ from mdtheory.convex.online_learning import (
     regret,
     simplex_quadratic,
 )
+from tests.polish import guessed, polished
 
 F64 = torch.float64
 B, D, T = 6, 4, 50
@@ -382,14 +384,48 @@ def test_best_comparators_agree_with_cvxpy(domain):
         "Box": [x >= -0.5, x <= 1.0],
         "Simplex": [x >= 0, cvxpy.sum(x) == 1],
     }[type(domain).__name__]
+    limits = {
+        "Ball": {"inside": lambda y: 1.44 - y.square().sum()[None]},
+        "Box": {"lower": -0.5, "upper": 1.0},
+        "Simplex": {"equal": lambda y: y.sum()[None] - 1, "lower": 0.0},
+    }[type(domain).__name__]
     for play_ in range(2):
-        targets = quadratic.targets[:, play_].numpy()
-        total = sum(cvxpy.sum_squares(x - z) / 2 for z in targets)
-        cvxpy.Problem(cvxpy.Minimize(total), inside).solve(solver="CLARABEL")
-        close(quadratic.best_comparator(domain)[play_], torch.as_tensor(x.value), 1e-5)
-        score = linear.losses[:, play_].sum(0).numpy() @ x
-        value = cvxpy.Problem(cvxpy.Minimize(score), inside).solve(solver="CLARABEL")
-        close(linear.loss_at(linear.best_comparator(domain), T)[play_], torch.tensor(value), 1e-5)
+        targets = quadratic.targets[:, play_]
+        total = sum(cvxpy.sum_squares(x - z) / 2 for z in targets.numpy())
+        guessed(cvxpy.Problem(cvxpy.Minimize(total), inside))
+        exact = polished(lambda y, z=targets: (y - z).square().sum() / 2, x.value, **limits)
+        close(quadratic.best_comparator(domain)[play_], exact, 1e-11)
+        score = linear.losses[:, play_].sum(0)
+        guessed(cvxpy.Problem(cvxpy.Minimize(score.numpy() @ x), inside))
+        least = polished(lambda y, g=score: g @ y, x.value, **limits)
+        ours = linear.loss_at(linear.best_comparator(domain), T)[play_]
+        close(ours, score @ least, 1e-11)
+
+
+def test_a_point_without_a_certificate_is_refused_whatever_the_solver_says(monkeypatch):
+    cvxpy = pytest.importorskip("cvxpy")
+    played = PortfolioLosses(uniform(T, D) + 0.5)
+    right = played.best_comparator(Simplex())
+    solve = cvxpy.Problem.solve
+
+    def inaccurate(problem, **options):
+        warnings.warn("Solution may be inaccurate.", UserWarning, stacklevel=1)
+        return solve(problem, **options)
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", inaccurate)
+    close(played.best_comparator(Simplex()), right, 1e-6)
+
+    def away(problem, **options):
+        solve(problem, **options)
+        problem.variables()[0].save_value(np.full(D, 1 / D))
+
+    def fails(problem, **options):
+        raise cvxpy.error.SolverError("no")
+
+    for broken in (away, fails):
+        monkeypatch.setattr(cvxpy.Problem, "solve", broken)
+        with pytest.raises(ArithmeticError, match="plays: expected a loss within"):
+            played.best_comparator(Simplex())
 
 
 def test_the_solver_refuses_a_domain_that_it_does_not_know():

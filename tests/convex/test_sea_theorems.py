@@ -25,6 +25,7 @@ from mdtheory.convex.sea import (
     two_layer_ensemble,
 )
 from mdtheory.runs import check_bound, check_identity
+from tests.polish import guessed, polished
 from tests.refused import breaks, differ
 
 F64 = torch.float64
@@ -636,12 +637,16 @@ def test_decisions_of_the_leader_agree_with_cvxpy():
             x = cp.Variable(D)
             linear = (total + last)[s].numpy() @ x
             objective = linear + cp.sum_squares(x - start[s].numpy()) / step[s].item()
-            cp.Problem(cp.Minimize(objective), [cp.norm(x) <= 1]).solve(solver=cp.CLARABEL)
-            points.append(torch.as_tensor(x.value))
+            guessed(cp.Problem(cp.Minimize(objective), [cp.norm(x) <= 1]))
+
+            def loss(z, pull=(total + last)[s], start=start[s], step=step[s]):
+                return pull @ z + (z - start).square().sum() / step
+
+            points.append(polished(loss, x.value, inside=lambda z: 1 - z.square().sum()[None]))
         expected.append(torch.stack(points))
         spent = spent + step * square(g[t] - last)
         total, last = total + g[t], g[t]
-    check_identity("thm-sea-ftrl", record.decisions, torch.stack(expected), tolerance=1e-6)
+    check_identity("thm-sea-ftrl", record.decisions, torch.stack(expected), tolerance=1e-11)
 
 
 @pytest.mark.theorem("thm-sea-ftrl", "mutant")
@@ -1051,6 +1056,9 @@ def test_steps_in_the_norm_of_the_matrix_agree_with_cvxpy(domain):
         environment, start, domain, 5, regime="exp-concave", gradient_bound=9.0, gamma=0.8
     )
     g = record.gradients
+    limits = {"inside": lambda z: 1 - z.square().sum()[None]}
+    if isinstance(domain, Simplex):
+        limits = {"equal": lambda z: z.sum()[None] - 1, "lower": 0.0}
     for s in range(2):
         matrix, anchor = 65.8 * np.eye(D), start[s].numpy()
         last = np.zeros(D)
@@ -1061,11 +1069,16 @@ def test_steps_in_the_norm_of_the_matrix_agree_with_cvxpy(domain):
                 x = cp.Variable(D)
                 away = cp.quad_form(x - anchor, cp.psd_wrap(matrix)) / 2
                 inside = [cp.norm(x) <= 1] if isinstance(domain, Ball) else [x >= 0, cp.sum(x) == 1]
-                cp.Problem(cp.Minimize(slope @ x + away), inside).solve(solver=cp.CLARABEL)
-                points.append(x.value)
+                guessed(cp.Problem(cp.Minimize(slope @ x + away), inside))
+
+                def loss(z, pull=slope, matrix=matrix, anchor=anchor):
+                    pull, matrix, anchor = (torch.as_tensor(v) for v in (pull, matrix, anchor))
+                    return pull @ z + (z - anchor) @ matrix @ (z - anchor) / 2
+
+                points.append(polished(loss, x.value, **limits).numpy())
             check_identity(
                 "thm-sea-exp-concave", record.decisions[t, s], torch.as_tensor(points[0]),
-                tolerance=1e-6,
+                tolerance=1e-11,
             )  # fmt: skip
             anchor, last = points[1], now
             matrix = matrix + 0.4 * np.outer(now, now)

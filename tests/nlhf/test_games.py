@@ -573,16 +573,25 @@ def test_the_loader_on_a_stand_in_for_openspiel(monkeypatch):
 
 
 def test_references_that_fail_say_so(monkeypatch):
-    import cvxpy
+    from scipy import optimize
 
-    from mdtheory.nlhf.games import references
+    from mdtheory.nlhf.games import newton
 
     game = games.MatrixGame(torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=F64))
     assert repr(game) == "MatrixGame(2 x 2)"
     assert repr(games.MatrixGame(game.payoff.expand(3, 2, 2))).startswith("MatrixGame((3,) games")
-    monkeypatch.setattr(cvxpy.Problem, "solve", lambda self, **options: None)
-    with pytest.raises(ArithmeticError, match="solver"):
+    found = SimpleNamespace(status=4, message="numerical difficulties")
+    monkeypatch.setattr(optimize, "linprog", lambda *arguments, **options: found)
+    with pytest.raises(ArithmeticError, match="solver says numerical"):
         games.linear_program(game)
-    monkeypatch.setattr(references, "NEWTON_STEPS", 1)
+    even = [0.5, 0.5, 0.0]
+    found = SimpleNamespace(
+        status=0, fun=0.0, x=torch.tensor(even).numpy(),
+        ineqlin=SimpleNamespace(marginals=-torch.tensor(even[:2]).numpy()),
+    )  # fmt: skip
+    # Even play is no equilibrium: it loses half a unit against the better of the two actions.
+    with pytest.raises(ArithmeticError, match=r"gap of the solver's answer is 0\.5"):
+        games.linear_program(game)
+    monkeypatch.setattr(newton, "NEWTON_STEPS", 1)
     with pytest.raises(ArithmeticError, match="Newton"):
         games.quantal_response(game, 0.3)

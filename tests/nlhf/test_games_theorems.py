@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from mdtheory.nlhf import games
-from tests.refused import breaks, differ
+from tests.refused import bound, differ, fails, identity
 
 F64 = torch.float64
+SKEW = identity("lem-game-operator")
 
 
 @pytest.fixture
@@ -155,16 +156,16 @@ def test_another_operator_is_not_skew(many, generator, mutant):
     turned = less(operator(many, z), operator(many, other))
     apart = less([s.exp() for s in z], [s.exp() for s in other])
     if mutant == "wrong sign of the column player":
-        left = product((turned[0], -turned[1]), apart)
-        assert differ("lem-game-operator", left, torch.zeros_like(left))
+        true, zero = product(turned, apart), torch.zeros(500, dtype=F64)
+        fails(SKEW, product((turned[0], -turned[1]), apart), zero, true=(true, zero))
     else:
         pure = torch.tensor([[0.0, -math.inf], [-math.inf, 0.0]], dtype=F64)
         game = games.MatrixGame(torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=F64))
         turned = less(*(operator(game, (pure[i], pure[i])) for i in (0, 1)))
         apart = less(*((pure[i].exp(), pure[i].exp()) for i in (0, 1)))
         w = (apart[0], -apart[1])
-        right = games.smoothness(game) / 2 * length(apart) * length(w)
-        assert breaks("lem-game-operator", product(turned, w).abs(), right)
+        left, right = product(turned, w).abs(), games.smoothness(game) * length(apart) * length(w)
+        fails(bound("lem-game-operator"), left, right / 2, true=(left, right))
 
 
 # --------------------------------------------------------------------------------- prop-spiral-out
@@ -189,6 +190,7 @@ def test_the_identity_belongs_to_this_step_and_this_point(inner, generator, muta
     game, centre = inner
     before = draw(game, generator)
     after = step(game, before, operator(game, before), 0.5)
+    true = far(centre, after), far(centre, before) + far(before, after)
     if mutant == "alternating":
         gradient = operator(game, (after[0], before[1]))
         after = (after[0], step(game, before, gradient, 0.5)[1])
@@ -196,7 +198,7 @@ def test_the_identity_belongs_to_this_step_and_this_point(inner, generator, muta
         centre = draw(game, generator)
     moved = far(after, before) if mutant == "reversed divergence" else far(before, after)
     right = far(centre, before) + moved
-    assert differ("prop-spiral-out", far(centre, after), right, 1e-4)
+    fails(identity("prop-spiral-out"), far(centre, after), right, true=true, tolerance=1e-9)
 
 
 # --------------------------------------------------------------------------- prop-quantal-response
@@ -257,6 +259,7 @@ def test_other_fixed_points_are_not_it(many, generator, mutant):
     magnet, tau = draw(many, generator), 0.3
     point = games.quantal_response(many, tau, magnet)
     up, down = operator(many, point)
+    true = tuple((rho - g / tau).log_softmax(-1) for rho, g in zip(magnet, (up, down), strict=True))
     if mutant == "column player climbs":
         down = -down
     elif mutant == "no magnet":
@@ -266,13 +269,15 @@ def test_other_fixed_points_are_not_it(many, generator, mutant):
     answer = tuple(
         (rho - g / tau).log_softmax(-1) for rho, g in zip(magnet, (up, down), strict=True)
     )
-    assert differ("prop-quantal-response", torch.cat(point, -1), torch.cat(answer, -1), 1e-3)
+    left = torch.cat(point, -1)
+    right, wrong = torch.cat(true, -1), torch.cat(answer, -1)
+    fails(identity("prop-quantal-response"), left, wrong, true=(left, right), tolerance=1e-9)
 
 
 # ------------------------------------------------------------------------------- thm-magnetic-rate
 
 
-def identity(game, before, after, goal, tau, eta):
+def identity_sides(game, before, after, goal, tau, eta):
     """Both sides of eq-magnetic-identity."""
     turned = less(operator(game, before), operator(game, goal))
     apart = less([s.exp() for s in goal], [s.exp() for s in after])
@@ -291,7 +296,8 @@ def test_the_identity_of_the_proof_holds_for_every_step(many, generator, tau, et
         after, step(many, before, operator(many, before), eta, tau, magnet), strict=True
     ):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
-    assert not differ("thm-magnetic-rate", *identity(many, before, after, goal, tau, eta), 1e-10)
+    sides = identity_sides(many, before, after, goal, tau, eta)
+    assert not differ("thm-magnetic-rate", *sides, 1e-10)
 
 
 @pytest.mark.theorem("thm-magnetic-rate", "bound")
@@ -350,18 +356,22 @@ def test_the_rate_needs_its_step_its_magnet_and_its_signs(generator, mutant):
     if mutant == "reversed divergence":
         magnet = (torch.tensor([0.9, 0.1], dtype=F64).log().expand(100, 2), even[1])
         goal = wide(games.quantal_response(pennies, tau, (magnet[0][0], magnet[1][0])), 100)
-    path = [before]
-    for _ in range(30):
-        now = path[-1]
-        up, down = operator(pennies, now)
-        if mutant == "wrong sign of the column player":
-            down = -down
-        weight = 0.0 if mutant == "no magnet" else tau
-        path.append(step(pennies, now, (up, down), eta, weight, magnet))
-    distance = torch.stack(
-        [far(now, goal) if mutant == "reversed divergence" else far(goal, now) for now in path]
-    )
-    assert breaks("thm-magnetic-rate", distance[1:], distance[:-1] / (1 + eta * tau))
+
+    def sides(mutant, eta):
+        path = [before]
+        for _ in range(30):
+            now = path[-1]
+            up, down = operator(pennies, now)
+            if mutant == "wrong sign of the column player":
+                down = -down
+            weight = 0.0 if mutant == "no magnet" else tau
+            path.append(step(pennies, now, (up, down), eta, weight, magnet))
+        distance = torch.stack(
+            [far(now, goal) if mutant == "reversed divergence" else far(goal, now) for now in path]
+        )
+        return distance[1:], distance[:-1] / (1 + eta * tau)
+
+    fails(bound("thm-magnetic-rate"), *sides(mutant, eta), true=sides("none", tau))
 
 
 @pytest.mark.theorem("thm-magnetic-rate", "mutant")
@@ -370,6 +380,7 @@ def test_the_identity_notices_another_step(many, generator, mutant):
     tau, eta = 0.3, 0.4
     goal, before = games.quantal_response(many, tau), draw(many, generator)
     after = step(many, before, operator(many, before), eta, tau)
+    true = identity_sides(many, before, after, goal, tau, eta)
     if mutant == "magnet not mixed in":
         after = tuple(
             (z - eta / (1 + eta * tau) * g).log_softmax(-1)
@@ -378,7 +389,8 @@ def test_the_identity_notices_another_step(many, generator, mutant):
     else:
         new = operator(many, (after[0], before[1]))
         after = (after[0], step(many, before, new, eta, tau)[1])
-    assert differ("thm-magnetic-rate", *identity(many, before, after, goal, tau, eta), 1e-4)
+    wrong = identity_sides(many, before, after, goal, tau, eta)
+    fails(identity("thm-magnetic-rate"), *wrong, true=true, tolerance=1e-9)
 
 
 # --------------------------------------------------------------------------------- prop-sharp-rate
@@ -451,9 +463,13 @@ def test_a_longer_step_misses_the_rate(factor):
     game, tau = games.MatrixGame(PENNIES), torch.tensor([0.05, 0.3, 0.8], dtype=F64)
     even = wide(game.uniform(), 3)
     start = tuple(torch.tensor([[0.5001, 0.4999]], dtype=F64).log().expand(3, 2) for _ in range(2))
-    after = games.magnetic_mirror_descent(game, 1, tau, factor * tau, start=start)
-    left = games.divergence(game, even, after) / games.divergence(game, even, start)
-    assert breaks("prop-sharp-rate", left, 1 / (1 + factor * tau**2))
+
+    def sides(factor):
+        after = games.magnetic_mirror_descent(game, 1, tau, factor * tau, start=start)
+        shrunk = games.divergence(game, even, after) / games.divergence(game, even, start)
+        return shrunk, 1 / (1 + factor * tau**2)
+
+    fails(bound("prop-sharp-rate"), *sides(factor), true=sides(1.0))
 
 
 # ------------------------------------------------------------------------------ prop-extragradient
@@ -515,16 +531,20 @@ def test_an_equilibrium_on_the_border_also_attracts(generator):
 @pytest.mark.parametrize("mutant", ["from the trial point", "no trial", "longer step"])
 def test_the_second_half_starts_where_the_first_did(inner, generator, mutant):
     game, centre = inner
-    tau, eta = 0.0, 4.0 if mutant == "longer step" else 1.0
-    now, broken = draw(game, generator), False
-    for _ in range(20):
-        trial = step(game, now, operator(game, now), eta)
-        base = trial if mutant == "from the trial point" else now
-        at = now if mutant == "no trial" else trial
-        new = step(game, base, operator(game, at), eta)
-        broken = broken or breaks("prop-extragradient", far(centre, new), far(centre, now))
-        now = new
-    assert broken, tau
+    first = draw(game, generator)
+
+    def sides(mutant, eta):
+        now, path = first, [far(centre, first)]
+        for _ in range(20):
+            trial = step(game, now, operator(game, now), eta)
+            base = trial if mutant == "from the trial point" else now
+            at = now if mutant == "no trial" else trial
+            now = step(game, base, operator(game, at), eta)
+            path.append(far(centre, now))
+        return torch.stack(path[1:]), torch.stack(path[:-1])
+
+    eta = 4.0 if mutant == "longer step" else 1.0
+    fails(bound("prop-extragradient"), *sides(mutant, eta), true=sides("none", 1.0))
 
 
 # ------------------------------------------------------------------------------- prop-dilated-step
@@ -580,7 +600,16 @@ def test_a_row_must_know_what_follows_it(kuhn, generator, mutant):
     costs = kuhn.losses(kuhn.reach(kuhn.join(start)))
     logs, rho = kuhn.join(start), kuhn.join(magnet)
     b = 1 / (1 / eta + tau)
+    others = behave(kuhn, generator, (200,))
+
+    def sides(moved):
+        excess = plan_cost(kuhn, others, costs, tau, eta, magnet, start) - plan_cost(
+            kuhn, moved, costs, tau, eta, magnet, start
+        )
+        return excess, (tau + 1 / eta) * games.divergence(kuhn, others, wide(moved, 200))
+
     dual = logs / (1 + eta * tau) + tau * b * rho - b * costs
+    true = sides(kuhn.split(kuhn.normalize(dual.clone())))
     if mutant == "wrong sign":
         dual = logs / (1 + eta * tau) + tau * b * rho + b * costs
         moved = kuhn.split(kuhn.normalize(dual))
@@ -591,12 +620,7 @@ def test_a_row_must_know_what_follows_it(kuhn, generator, mutant):
             mean = (kuhn.level(costs, begin, end) * kuhn.level(logs, begin, end).exp()).sum(-1)
             dual.index_add_(-1, kuhn.above[begin:end], -b * mean)
         moved = kuhn.split(kuhn.normalize_rows(dual))
-    others = behave(kuhn, generator, (200,))
-    excess = plan_cost(kuhn, others, costs, tau, eta, magnet, start) - plan_cost(
-        kuhn, moved, costs, tau, eta, magnet, start
-    )
-    wanted = (tau + 1 / eta) * games.divergence(kuhn, others, wide(moved, 200))
-    assert differ("prop-dilated-step", excess, wanted, 1e-4)
+    fails(identity("prop-dilated-step"), *sides(moved), true=true, tolerance=1e-9)
 
 
 # ---------------------------------------------------------------------------- lem-dilated-convexity
@@ -664,5 +688,10 @@ def test_a_tree_is_less_convex_than_a_simplex(kuhn, generator, mutant):
     one, two = (behave(kuhn, generator, (2000,), 0.03) for _ in range(2))
     # All M_j at one leaves the number of rows: three cards with two rows each, and six rows.
     constant = 1.0 if mutant == "no constant" else 6.0
-    sides = both_sides(kuhn, one, two, torch.full((2,), constant, dtype=F64))
-    assert any(breaks("lem-dilated-convexity", *pair) for pair in sides)
+    wrong = both_sides(kuhn, one, two, torch.full((2,), constant, dtype=F64))
+    true = both_sides(kuhn, one, two, games.complexity(kuhn))
+    fails(
+        bound("lem-dilated-convexity"), *map(torch.cat, zip(*wrong, strict=True)),
+        true=tuple(map(torch.cat, zip(*true, strict=True))),
+        scaled="what is dropped is the constant itself, which depends on the tree",
+    )  # fmt: skip

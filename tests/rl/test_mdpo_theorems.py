@@ -27,6 +27,7 @@ from mdtheory.rl.mdpo.trust_region import (
     flatten,
     unflatten,
 )
+from tests.refused import at_most, fails
 
 float64 = torch.float64
 N, D = 200, 4
@@ -81,17 +82,14 @@ def generator():
     return torch.Generator().manual_seed(7)
 
 
-def at_most(left, right, tolerance=1e-10):
-    assert (left <= right + tolerance * (1 + right.abs())).all(), (left - right).max()
-
-
 def equal(left, right, tolerance=1e-10):
     torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance)
 
 
-def fails(check, *arguments):
-    with pytest.raises(AssertionError):
-        check(*arguments)
+def draws(seed=11):
+    """Normal numbers that begin anew with every call, so that two checks meet the same."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *shape: torch.randn(*shape, generator=generator, dtype=float64)
 
 
 @pytest.fixture
@@ -178,7 +176,8 @@ def test_another_step_is_no_maximiser(step_problem, mutant):
         "no old policy": (wide * advantage).softmax(-1),
         "KL reversed": reversed_step(old, advantage, wide),
     }[mutant]
-    fails(check_completed_square, wrong, p, old, advantage, t)
+    true = (closed_form(old, advantage, wide), p, old, advantage, t)
+    fails(check_completed_square, wrong, p, old, advantage, t, true=true)
 
 
 # ------------------------------------------------------------------------------ prop-first-step
@@ -234,18 +233,24 @@ def test_the_first_gradient_is_the_policy_gradient(kind, normal, name, t):
 
 @pytest.mark.theorem("prop-first-step", "mutant")
 @pytest.mark.parametrize("kind", ["categorical", "gaussian"])
-def test_an_entropy_in_place_of_a_divergence_moves_the_first_step(kind, normal):
-    fails(check_first_step, kind, normal, 1.0, lambda new, old: -new.entropy())
+def test_an_entropy_in_place_of_a_divergence_moves_the_first_step(kind):
+    def check(divergence):
+        check_first_step(kind, draws(), 1.0, divergence)
+
+    fails(check, lambda new, old: -new.entropy(), true=(DIVERGENCES["KL(new, old)"],))
 
 
 @pytest.mark.theorem("prop-first-step", "mutant")
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_the_second_step_is_none_of_the_policy_gradient(normal, name):
+def test_the_second_step_is_none_of_the_policy_gradient(name):
+    def check(divergence):
+        check_first_step("categorical", draws(), 1.0, divergence)
+
     def later(law, old):
         moved = Categorical(old.logits + torch.linspace(0, 1, D, dtype=float64))
         return DIVERGENCES[name](law, moved)
 
-    fails(check_first_step, "categorical", normal, 1.0, later)
+    fails(check, later, true=(DIVERGENCES[name],))
 
 
 # --------------------------------------------------------------------------- prop-two-directions
@@ -264,7 +269,7 @@ def reversed_step(old, advantage, t):
 
 def check_floor(new, old, advantage, t):
     gap = advantage.amax(-1, keepdim=True) - advantage
-    at_most(old / (1 + t * gap), new, 1e-12)
+    at_most(old / (1 + t * gap), new, tolerance=1e-12)
 
 
 @pytest.mark.theorem("prop-two-directions", "bound")
@@ -313,7 +318,9 @@ def test_both_directions_are_the_same_quadratic_near_by(kind, normal):
 @pytest.mark.theorem("prop-two-directions", "mutant")
 def test_the_step_of_the_right_direction_does_fall_below(step_problem):
     _, old, advantage, t = step_problem
-    fails(check_floor, closed_form(old, advantage, 9 * t[:, None]), old, advantage, 9 * t[:, None])
+    wide = 9 * t[:, None]
+    true = (reversed_step(old, advantage, wide), old, advantage, wide)
+    fails(check_floor, closed_form(old, advantage, wide), old, advantage, wide, true=true)
 
 
 # ------------------------------------------------------------------------------ prop-ppo-region
@@ -348,13 +355,13 @@ def test_inside_the_region_ppo_is_the_surrogate_without_a_divergence(normal):
 
 @pytest.mark.theorem("prop-ppo-region", "mutant")
 @pytest.mark.parametrize("mutant", ["two-sided", "sides swapped"])
-def test_other_regions_are_found_out(normal, mutant):
+def test_other_regions_are_found_out(mutant):
     def region(ratio, advantage, epsilon):
         if mutant == "two-sided":
             return (ratio - 1).abs() <= epsilon
         return in_region(ratio, -advantage, epsilon)
 
-    fails(check_region, normal, region)
+    fails(lambda where: check_region(draws(), where), region, true=(in_region,))
 
 
 # -------------------------------------------------------------------------------- prop-trpo-step
@@ -450,7 +457,8 @@ def test_the_quadratic_model_of_mdpo_has_the_same_direction(metric):
 @pytest.mark.theorem("prop-trpo-step", "mutant")
 def test_the_plain_gradient_is_no_trust_region_step(metric):
     matrix, slope = metric
-    fails(check_trust_step, slope, matrix, slope, 0.01)
+    true = (natural(matrix, slope), matrix, slope, 0.01)
+    fails(check_trust_step, slope, matrix, slope, 0.01, true=true)
 
 
 # -------------------------------------------------------------------------------------- prop-sac
@@ -509,7 +517,8 @@ def test_another_use_of_the_coefficients_is_no_minimiser(normal, mutant):
         "no pull back": (value / 1.0).softmax(-1),
         "sign": off_policy_best(old, -value, 1.0, 0.2),
     }[mutant]
-    fails(check_off_policy_best, wrong, p, old, value, 1.0, 0.2)
+    true = (off_policy_best(old, value, 1.0, 0.2), p, old, value, 1.0, 0.2)
+    fails(check_off_policy_best, wrong, p, old, value, 1.0, 0.2, true=true)
 
 
 # ---------------------------------------------------------------------------------- prop-tsallis
@@ -579,7 +588,8 @@ def test_other_formulas_are_no_divergence(two_points, mutant):
         "no constant": (x * (logs[0] - q * logs[1])).sum(-1),
         "difference of logarithms": (x * (logs[0] - logs[1])).sum(-1),
     }[mutant]
-    fails(equal, wrong, tsallis_divergence(x, y, q))
+    found = tsallis_divergence(x, y, q)
+    fails(equal, wrong, found, true=(written_out(x, y, q), found))
 
 
 # -------------------------------------------------------------------------------------- prop-gae
@@ -658,7 +668,8 @@ def test_other_recursions_are_found_out(normal, mutant):
         "nothing ends": (rewards, values, none, none, 0.8),
         "trace without discount": (rewards, values, terminated, truncated, 0.8 / 0.9),
     }[mutant]
-    fails(equal, advantages(*wrong), mixed(rewards, values, terminated, truncated, 0.8))
+    right = (rewards, values, terminated, truncated, 0.8)
+    fails(equal, advantages(*wrong), mixed(*right), true=(advantages(*right), mixed(*right)))
 
 
 # ------------------------------------------------------------------------------- thm-improvement
@@ -728,4 +739,5 @@ def test_the_gain_is_the_advantage_over_the_new_visits(tabular, generator):
 def test_without_the_penalty_the_surrogate_promises_too_much(tabular, generator):
     problem = tabular(generator)
     old, new = problem.policy(generator), problem.policy(generator, 3.0)
-    fails(at_most, *improvement_sides(problem, old, new, constant=0.0))
+    wrong, true = (improvement_sides(problem, old, new, constant=c) for c in (0.0, 2.0))
+    fails(at_most, *wrong, true=true)

@@ -24,8 +24,9 @@ class MirrorMap(ABC):
     The public methods check their arguments. Each has an unchecked twin whose name begins with an
     underscore, for inner loops that have checked theirs before.
 
-    Autograd goes through every method at points away from the border (for matrices: with distinct
-    eigenvalues; for the p-norm: away from the origin).
+    Autograd goes through every method, and so does ``torch.func.vmap``; values are not checked
+    under the latter. Where a function has no finite derivative in a coordinate, as the entropy at
+    a probability of 0, that coordinate is a constant.
 
     Attributes:
         event_dims: trailing axes of one point: 1 for vectors, 2 for matrices.
@@ -116,8 +117,8 @@ class MirrorMap(ABC):
 
         Returns:
             Values of shape ``(...)``; under the entropies infinite where ``y`` has a zero that
-            ``x`` has not. Between points so close that rounding hides their distance a value can
-            be a rounding error below 0.
+            ``x`` has not. Exact also for points that nearly agree, but under the p-norm and the
+            von Neumann entropy, where a value can be a rounding error below 0.
 
         Raises:
             TypeError: an argument is no floating-point tensor, or the dtypes differ.
@@ -137,7 +138,12 @@ class MirrorMap(ABC):
 
         Returns:
             Values of shape ``(...)``.
+
+        Raises:
+            TypeError: ``x`` is no floating-point tensor.
+            ValueError: a wrong shape.
         """
+        require_tensor("x", x, self.event_dims)
         return euclidean_norm(x.flatten(-self.event_dims))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
@@ -148,7 +154,12 @@ class MirrorMap(ABC):
 
         Returns:
             Values of shape ``(...)``.
+
+        Raises:
+            TypeError: ``gradient`` is no floating-point tensor.
+            ValueError: a wrong shape.
         """
+        require_tensor("gradient", gradient, self.event_dims)
         return euclidean_norm(gradient.flatten(-self.event_dims))
 
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
@@ -233,6 +244,10 @@ class MirrorMap(ABC):
 
     @abstractmethod
     def _to_dual(self, x: Tensor) -> Tensor: ...
+
+    def _step_dual(self, x: Tensor) -> Tensor:
+        """A dual from which a step starts: ``_to_dual`` up to a normal vector of the domain."""
+        return self._to_dual(x)
 
     @abstractmethod
     def _to_primal(self, theta: Tensor) -> Tensor: ...

@@ -289,8 +289,9 @@ def euclidean_norm(x: Tensor) -> Tensor:
     Returns:
         Norms, shape ``(...)``.
     """
-    largest = x.abs().amax(-1, keepdim=True)
-    scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
+    # A constant: the norm is homogeneous, whatever divides it.
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
     return torch.linalg.vector_norm(x / scale, dim=-1) * scale[..., 0]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from mdtheory.checks import require_tensor, require_values
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Box, Simplex
+from mdtheory.convex.mirror_maps.exact import kl_parts, log_ratio, logarithm, x_log_x
 
 # On the CPU PyTorch's softmax and sums are slow along an axis shorter than its vectors.
 SHORT = 16
@@ -27,21 +28,21 @@ class Entropy(MirrorMap):
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_1`; see :meth:`MirrorMap.norm`."""
-        return x.abs().sum(-1)
+        return require_tensor("x", x).abs().sum(-1)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         r"""Norm :math:`\|g\|_\infty`; see :meth:`MirrorMap.dual_norm`."""
-        return gradient.abs().amax(-1)
+        return require_tensor("gradient", gradient).abs().amax(-1)
 
     def check_dual(self, name: str, theta: Tensor) -> Tensor:
         r"""Refuse what is no dual; :math:`-\infty` is one, the dual of a probability of 0."""
         return _check_log_weights(name, theta, some_finite=True)
 
     def _potential(self, x: Tensor) -> Tensor:
-        return torch.xlogy(x, x).sum(-1)
+        return x_log_x(x).sum(-1)
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        return 1 + x.log()
+        return 1 + logarithm(x)
 
     def _to_primal(self, theta: Tensor) -> Tensor:
         if theta.shape[-1] >= SHORT or theta.device.type != "cpu":
@@ -73,10 +74,10 @@ class PositiveEntropy(MirrorMap):
         return _check_log_weights(name, theta, some_finite=False)
 
     def _potential(self, x: Tensor) -> Tensor:
-        return torch.xlogy(x, x).sum(-1)
+        return x_log_x(x).sum(-1)
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        return 1 + x.log()
+        return 1 + logarithm(x)
 
     def _to_primal(self, theta: Tensor) -> Tensor:
         return (theta - 1).exp()
@@ -107,10 +108,11 @@ class BinaryEntropy(MirrorMap):
         return theta
 
     def _potential(self, x: Tensor) -> Tensor:
-        return (torch.xlogy(x, x) + torch.special.xlog1py(1 - x, -x)).sum(-1)
+        # The other half with log1p, so that x near 0 keeps its digits.
+        return (x_log_x(x) + (1 - x) * torch.where(x < 1, -x, 0.0).log1p()).sum(-1)
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        return x.log() - torch.log1p(-x)
+        return logarithm(x) - torch.where(x == 1, -torch.inf, torch.where(x == 1, 0.0, -x).log1p())
 
     def _to_primal(self, theta: Tensor) -> Tensor:
         return theta.sigmoid()
@@ -119,15 +121,18 @@ class BinaryEntropy(MirrorMap):
         return torch.nn.functional.softplus(theta, threshold=40.0).sum(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        zeros = _generalized_kl(x, y)
-        # The other half with log1p, so that y near 0 keeps its digits.
-        ones = torch.special.xlog1py(1 - x, -x) - torch.special.xlog1py(1 - x, -y) + x - y
-        return (zeros + ones).sum(-1)
+        x, y = torch.broadcast_tensors(x, y)
+        return (_generalized_kl(x, y) + _generalized_kl(1 - x, 1 - y, y - x)).sum(-1)
 
 
-def _generalized_kl(x: Tensor, y: Tensor) -> Tensor:
+def _generalized_kl(x: Tensor, y: Tensor, difference: Tensor | None = None) -> Tensor:
     """``x log(x / y) - x + y`` entrywise, infinite where only ``y`` is 0."""
-    return torch.xlogy(x, x) - torch.xlogy(x, y) - x + y
+    x, y = torch.broadcast_tensors(x, y)
+    present = x > 0
+    if difference is not None:
+        difference = torch.where(present, difference, 0.0)
+    ratio = log_ratio(torch.where(present, x, 1.0), torch.where(present, y, 1.0), difference)
+    return kl_parts(x, y, ratio)
 
 
 def _check_log_weights(name: str, theta: Tensor, *, some_finite: bool) -> Tensor:

@@ -15,6 +15,7 @@ from mdtheory.checks import (
     sum_tolerance,
     values_known,
 )
+from mdtheory.convex.mirror_maps.exact import kl_parts
 from mdtheory.convex.mirror_maps.step import dual_step, scaled
 
 
@@ -48,7 +49,8 @@ def kl_terms(left: Tensor, right: Tensor) -> Tensor:
     r"""Terms :math:`p(\delta + e^{-\delta} - 1)`, :math:`\delta = \log p - \log q`.
 
     Every term is at least 0, and for two laws their sum is the divergence of Kullback and Leibler,
-    exact also where the two nearly agree. Gradients are finite where a probability is 0 in both.
+    exact also where the two nearly agree. Gradients are finite wherever the divergence is: a
+    probability of 0 on the left is a constant, and so is its logarithm.
 
     Args:
         left: log-probabilities :math:`\log p`, shape ``(..., n)``.
@@ -59,10 +61,7 @@ def kl_terms(left: Tensor, right: Tensor) -> Tensor:
     """
     left, right = torch.broadcast_tensors(left, right)
     p = left.exp()
-    delta = torch.where(p > 0, left - right, 0.0)
-    close = delta.abs() < 1
-    small = p * (delta + torch.where(close, -delta, 0.0).expm1())
-    return torch.where(close & (p > 0), small, p * delta - p + right.exp())
+    return kl_parts(p, right.exp(), torch.where(p > 0, left - right, 0.0))
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_values, sum_tolerance, values_known
+from mdtheory.checks import require_tensor, require_values, sum_tolerance, values_known
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
+from mdtheory.convex.mirror_maps.exact import exp_excess, x_log_x
 from mdtheory.convex.mirror_maps.quadratic import require_symmetric
 
 
@@ -49,11 +52,11 @@ class VonNeumann(_MatrixMap):
 
     def norm(self, x: Tensor) -> Tensor:
         """Trace norm, the sum of the absolute eigenvalues; see :meth:`MirrorMap.norm`."""
-        return torch.linalg.eigvalsh(x).abs().sum(-1)
+        return torch.linalg.eigvalsh(require_tensor("x", x, 2)).abs().sum(-1)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         """Operator norm, the largest absolute eigenvalue; see :meth:`MirrorMap.dual_norm`."""
-        return torch.linalg.eigvalsh(gradient).abs().amax(-1)
+        return torch.linalg.eigvalsh(require_tensor("gradient", gradient, 2)).abs().amax(-1)
 
     def check_point(self, name: str, x: Tensor, *, border: bool = False) -> Tensor:
         """Refuse what is no density matrix; see :meth:`MirrorMap.check_point`."""
@@ -66,15 +69,14 @@ class VonNeumann(_MatrixMap):
     def _potential(self, x: Tensor) -> Tensor:
         # A semidefinite matrix may show eigenvalues a rounding error below 0.
         spectrum = torch.linalg.eigvalsh(x).clamp(min=0)
-        return torch.xlogy(spectrum, spectrum).sum(-1)
+        return x_log_x(spectrum).sum(-1)
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        spectrum, axes = torch.linalg.eigh(x)
-        return _compose(1 + spectrum.log(), axes)
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        return _Spectral.apply(x, "logarithm") + eye  # type: ignore[no-untyped-call]
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        spectrum, axes = torch.linalg.eigh(theta)
-        return _compose(spectrum.softmax(-1), axes)
+        return _Spectral.apply(theta, "softmax")  # type: ignore[no-untyped-call]
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(theta).logsumexp(-1)
@@ -100,19 +102,75 @@ class LogDet(_MatrixMap):
         return -_log_det(_cholesky("x", x))
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        return -torch.cholesky_inverse(_cholesky("x", x))
+        return -_inverse(_cholesky("x", x))
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        factor = _cholesky("theta", -theta)
-        return torch.cholesky_inverse(factor)
+        return _inverse(_cholesky("theta", -theta))
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return -theta.shape[-1] - _log_det(_cholesky("theta", -theta))
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        whitened = torch.cholesky_solve(x, _cholesky("y", y))
-        log_det = _log_det(_cholesky("x", x)) - _log_det(_cholesky("y", y))
-        return _trace(whitened) - log_det - x.shape[-1]
+        # Of the eigenvalues r of the difference, seen from y, the part r - log(1 + r) is left.
+        factor = _cholesky("y", y)
+        half = torch.linalg.solve_triangular(factor, x - y, upper=False)
+        seen = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+        excess = torch.linalg.eigvalsh((seen + seen.mT) / 2)
+        near = excess.abs() < 0.5
+        ratio = torch.where(near, excess, 0.0).log1p()
+        far = excess - torch.where(near, 0.0, excess).log1p()
+        return torch.where(near, exp_excess(ratio), far).sum(-1)
+
+
+class _Spectral(torch.autograd.Function):
+    """A function of the eigenvalues, with the derivative that it has also where some agree.
+
+    The derivative of an eigenvector is infinite there, that of the function is not: in the
+    eigenbasis a direction is multiplied by differences of the function over those of eigenvalues.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, kind: str) -> Tensor:
+        spectrum, axes = torch.linalg.eigh(x)
+        return _compose(spectrum.log() if kind == "logarithm" else spectrum.softmax(-1), axes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
+        x, ctx.kind = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _along(ctx.saved_tensors[0], ctx.kind, gradients[0]), None
+
+    @staticmethod
+    def jvp(ctx: Any, direction: Tensor, _: None) -> Tensor:
+        return _along(ctx.saved_tensors[0], ctx.kind, direction)
+
+
+def _along(x: Tensor, kind: str, direction: Tensor) -> Tensor:
+    """Derivative of a spectral function in a direction; it is its own adjoint."""
+    spectrum, axes = torch.linalg.eigh(x)
+    turned = axes.mT @ ((direction + direction.mT) / 2) @ axes
+    rows, columns = spectrum[..., :, None], spectrum[..., None, :]
+    high, low = torch.maximum(rows, columns), torch.minimum(rows, columns)
+    gap = torch.where(high > low, high - low, 1.0)
+    if kind == "logarithm":
+        ratio = torch.where(high > low, (gap / low).log1p() / gap, 1 / high)
+        return _compose_full(ratio * turned, axes)
+    share = spectrum.softmax(-1)
+    larger = torch.maximum(share[..., :, None], share[..., None, :])
+    ratio = larger * torch.where(high > low, -(-gap).expm1() / gap, 1.0)
+    mean = (share * turned.diagonal(dim1=-2, dim2=-1)).sum(-1)[..., None, None]
+    return _compose_full(ratio * turned - mean * torch.diag_embed(share), axes)
+
+
+def _compose_full(inside: Tensor, axes: Tensor) -> Tensor:
+    product = axes @ inside @ axes.mT
+    return (product + product.mT) / 2
 
 
 def _compose(spectrum: Tensor, axes: Tensor) -> Tensor:
@@ -123,6 +181,13 @@ def _compose(spectrum: Tensor, axes: Tensor) -> Tensor:
 
 def _trace(x: Tensor) -> Tensor:
     return x.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _inverse(factor: Tensor) -> Tensor:
+    # PyTorch's `cholesky_inverse` has a wrong derivative in forward mode.
+    eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    inverse = torch.cholesky_solve(eye.expand_as(factor), factor)
+    return (inverse + inverse.mT) / 2
 
 
 def _log_det(factor: Tensor) -> Tensor:

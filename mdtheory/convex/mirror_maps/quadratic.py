@@ -15,6 +15,7 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
 from mdtheory.convex.mirror_maps.domains import Ball, Domain, euclidean_norm
+from mdtheory.convex.mirror_maps.exact import differentiated, positive_power
 
 
 class Euclidean(MirrorMap):
@@ -102,6 +103,7 @@ class Mahalanobis(MirrorMap):
         return self._check_fit(name, theta)
 
     def _check_fit(self, name: str, x: Tensor) -> Tensor:
+        require_tensor(name, x)
         if x.shape[-1] != self.matrix.shape[-1]:
             raise ValueError(
                 f"{name}: expected {self.matrix.shape[-1]} coordinates, got shape {tuple(x.shape)}"
@@ -164,11 +166,11 @@ class PNorm(MirrorMap):
 
     def norm(self, x: Tensor) -> Tensor:
         r"""Norm :math:`\|x\|_p`; see :meth:`MirrorMap.norm`."""
-        return _p_norm(x, self.p)
+        return _p_norm(require_tensor("x", x), self.p)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         r"""Norm :math:`\|g\|_q`; see :meth:`MirrorMap.dual_norm`."""
-        return _p_norm(gradient, self.q)
+        return _p_norm(require_tensor("gradient", gradient), self.q)
 
     def _potential(self, x: Tensor) -> Tensor:
         return _p_norm(x, self.p) ** 2 / 2
@@ -220,19 +222,28 @@ def secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     turned, radii = turned / scale, radius / scale
     shift = torch.zeros_like(scale)
-    for _ in range(100):
-        point = turned / (curvatures + shift)
-        squared = (point * point).sum(-1, keepdim=True)
-        slope = (point * point / (curvatures + shift)).sum(-1, keepdim=True)
-        length = squared.sqrt()
-        step = squared / slope * (length - radii) / radii
-        following = torch.where(length > radii, shift + step, shift)
-        # Below one rounding error of curvature + shift a step no longer moves the point.
-        moved = following - shift > 2 * torch.finfo(shift.dtype).eps * (curvatures + shift)
-        shift = following
-        if values_known(shift) and not bool(moved.any()):
-            break
+    with torch.no_grad():
+        for _ in range(100):
+            step = _secular_step(turned, curvatures + shift, radii).clamp(min=0)
+            # Below one rounding error of curvature + shift a step no longer moves the point.
+            moved = step > 2 * torch.finfo(shift.dtype).eps * (curvatures + shift)
+            shift = shift + step
+            if values_known(shift) and not bool(moved.any()):
+                break
+    # At the root a Newton step moves nothing, and its derivative is that of the root.
+    outside = shift > 0
+    for _ in range(2 if differentiated(turned, curvatures) else 0):
+        shift = torch.where(outside, shift + _secular_step(turned, curvatures + shift, radii), 0.0)
     return shift * steepest
+
+
+def _secular_step(turned: Tensor, weights: Tensor, radii: Tensor) -> Tensor:
+    """Newton's step, positive where the point lies outside the ball and 0 at the origin."""
+    squares = (turned / weights).square()
+    squared, slope = squares.sum(-1, keepdim=True), (squares / weights).sum(-1, keepdim=True)
+    some = (squared > 0) & (slope > 0)
+    squared, slope = torch.where(some, squared, 1.0), torch.where(some, slope, 1.0)
+    return torch.where(some, squared / slope * (squared.sqrt() - radii) / radii, 0.0)
 
 
 def _require_domain(domain: Domain | None) -> Domain | None:
@@ -243,19 +254,27 @@ def _require_domain(domain: Domain | None) -> Domain | None:
 
 def _p_norm(x: Tensor, p: float) -> Tensor:
     scale = _largest(x)
-    return ((x / scale).abs() ** p).sum(-1) ** (1 / p) * scale[..., 0]
+    return _length(x / scale, p)[..., 0] * scale[..., 0]
 
 
 def _p_norm_gradient(x: Tensor, p: float) -> Tensor:
     """Gradient of ``|x|_p^2 / 2``, homogeneous of degree 1: computed on ``x`` over its largest."""
+    if p == 2:
+        return x
     scale = _largest(x)
     unit = x / scale
-    length = (unit.abs() ** p).sum(-1, keepdim=True) ** (1 / p)
+    length = _length(unit, p)
     # At the origin the length is 0 and so is the gradient.
-    length = torch.where(length > 0, length, torch.ones_like(length))
-    return unit.sign() * unit.abs() ** (p - 1) * length ** (2 - p) * scale
+    length = torch.where(length > 0, length, 1.0)
+    return unit.sign() * positive_power(unit.abs(), p - 1) * length ** (2 - p) * scale
+
+
+def _length(unit: Tensor, p: float) -> Tensor:
+    """Norm ``(..., 1)`` of vectors of moderate size; its gradient is 0 at the origin."""
+    return positive_power((unit.abs() ** p).sum(-1, keepdim=True), 1 / p)
 
 
 def _largest(x: Tensor) -> Tensor:
-    largest = x.abs().amax(-1, keepdim=True)
-    return torch.where(largest > 0, largest, torch.ones_like(largest))
+    """A number to divide by; a constant, for what it divides is homogeneous."""
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, largest, 1.0)

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_same_kind, require_tensor, require_values
+from mdtheory.checks import require_same_kind, require_scale, require_tensor, require_values
 from mdtheory.convex.mirror_maps.base import MirrorMap, require_event
+from mdtheory.convex.mirror_maps.exact import differentiated
 
 
 def dual_step(
@@ -42,7 +43,7 @@ def dual_step(
         return dual - step_size * gradient
     b = 1 / (1 / step_size + magnet_weight)
     # 1 - a, written so that it stays exact where a is close to 1.
-    kept = 1 / (1 + magnet_weight * step_size)
+    kept = _positive(1 / (1 + magnet_weight * step_size), step_size, dual)
     return scaled(kept, dual) + scaled(magnet_weight * b, magnet) - b * gradient
 
 
@@ -86,10 +87,10 @@ def mirror_step(
     magnet_dual = None
     if magnet is not None:
         mirror_map.check_point("magnet", magnet)
-        magnet_dual = mirror_map._to_dual(magnet)
+        magnet_dual = mirror_map._step_dual(magnet)
     _check_duals(point, gradient, magnet, mirror_map.event_dims, "point")
     step, weight = step_and_weight(step_size, magnet_weight, point, magnet, mirror_map.event_dims)
-    dual = dual_step(mirror_map._to_dual(point), gradient, step, magnet_dual, weight)
+    dual = dual_step(mirror_map._step_dual(point), gradient, step, magnet_dual, weight)
     try:
         return mirror_map.check_result("dual", mirror_map._to_primal(dual))
     except ValueError as error:
@@ -124,9 +125,6 @@ def step_and_weight(
     """
     step = _per_point("step_size", step_size, dual, event_dims)
     weight = _per_point("magnet_weight", magnet_weight, dual, event_dims)
-    if isinstance(weight, Tensor):
-        valid = (weight >= 0) & weight.isfinite()
-        require_values("magnet_weight", weight, valid, "finite weights >= 0")
     if magnet is None and (isinstance(weight, Tensor) or weight > 0):
         raise ValueError("magnet: expected a magnet where magnet_weight is given, got None")
     if isinstance(step, Tensor):
@@ -141,13 +139,8 @@ def step_and_weight(
 
 
 def _per_point(name: str, value: float | Tensor, dual: Tensor, event_dims: int) -> float | Tensor:
-    if not isinstance(value, Tensor):
-        if name == "step_size" and value == math.inf:
-            return math.inf
-        return require_number(name, value, 0.0)
-    if value.dtype != dual.dtype:
-        raise TypeError(f"{name}: expected {dual.dtype} like the point, got {value.dtype}")
-    if value.ndim == 0:
+    value = require_scale(name, value, dual, infinite=name == "step_size")
+    if not isinstance(value, Tensor) or value.ndim == 0:
         return value
     trailing = dual.ndim - value.ndim
     fits = trailing == event_dims and all(
@@ -181,12 +174,26 @@ def scaled(factor: float | Tensor, dual: Tensor) -> Tensor:
     """``factor * dual``, where a factor of 0 takes away even an infinite dual.
 
     Args:
-        factor: a number, or a tensor that broadcasts with ``dual``.
+        factor: at least 0, a number or a tensor that broadcasts with ``dual``.
         dual: finite entries, or infinite ones.
 
     Returns:
-        Of the broadcast shape.
+        Of the broadcast shape. An infinite entry has no slope in the factor.
     """
-    if isinstance(factor, Tensor):
+    if not isinstance(factor, Tensor):
+        return factor * dual if factor else torch.zeros_like(dual)
+    if not differentiated(factor):
         return torch.where(factor == 0, 0.0, factor * dual)
-    return factor * dual if factor else torch.zeros_like(dual)
+    endless = dual.isinf()
+    product = factor * torch.where(endless, 0.0, dual)
+    return torch.where(endless & (factor > 0), dual, product)
+
+
+def _positive(kept: float | Tensor, step_size: float | Tensor, dual: Tensor) -> float | Tensor:
+    """What is kept of a dual, above 0 for a finite step: what has no weight stays without."""
+    least = torch.finfo(dual.dtype).tiny
+    if not isinstance(kept, Tensor):  # then the step is a number, too
+        return max(kept, least) if step_size < math.inf else kept
+    if isinstance(step_size, Tensor):
+        return torch.where(step_size < math.inf, kept.clamp(min=least), kept)
+    return kept.clamp(min=least) if step_size < math.inf else kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ from mdtheory.checks import (
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Simplex
 from mdtheory.convex.mirror_maps.entropies import Entropy
+from mdtheory.convex.mirror_maps.exact import differentiated, exp_excess, log_ratio, positive_power
+
+# Orders this near to 1 are computed as perturbations of the entropy.
+CLOSE = 0.01
 
 
 class _RootedMap(MirrorMap):
@@ -61,10 +66,22 @@ class Tsallis(_RootedMap):
         return repr(self.q)
 
     def _potential(self, x: Tensor) -> Tensor:
-        return ((x**self.q).sum(-1) - 1) / (self.q - 1)
+        a = self.q - 1
+        if abs(a) >= CLOSE:
+            power = x**self.q if self.q > 1 else positive_power(x, self.q)
+            return (power.sum(-1) - 1) / a
+        # What rounding left of the sum of x must not be divided by q - 1; its slope belongs there.
+        total = x.sum(-1)
+        return self._centred(x) + (total - total.detach()) / a
 
     def _to_dual(self, x: Tensor) -> Tensor:
-        return self.q / (self.q - 1) * x ** (self.q - 1)
+        a = self.q - 1
+        return self.q / a * (x**a if a >= 1 else positive_power(x, a))
+
+    def _step_dual(self, x: Tensor) -> Tensor:
+        if abs(self.q - 1) >= CLOSE:
+            return self._to_dual(x)
+        return self.q * _log_q(x, self.q)
 
     def _to_primal(self, theta: Tensor) -> Tensor:
         if self.q == 2:
@@ -72,9 +89,18 @@ class Tsallis(_RootedMap):
         gaps = abs(self.q - 1) / self.q * (theta.amax(-1, keepdim=True) - theta)
         return _steep_weights(gaps, self.q) if self.q < 1 else _sparse_weights(gaps, self.q)
 
+    def _conjugate(self, theta: Tensor) -> Tensor:
+        if abs(self.q - 1) >= CLOSE:
+            return super()._conjugate(theta)
+        point = self._to_primal(theta)
+        return (theta * point).sum(-1) - self._centred(point)
+
+    def _centred(self, x: Tensor) -> Tensor:
+        """The potential where the sum of ``x`` is 1, without a division of its rounding."""
+        return (x * _log_q(x, self.q)).sum(-1)
+
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        terms = (x**self.q - y**self.q) / (self.q - 1) - self._to_dual(y) * (x - y)
-        return terms.sum(-1)
+        return _bregman_parts(x, y, self.q).sum(-1)
 
 
 class LogBarrier(_RootedMap):
@@ -96,7 +122,11 @@ class LogBarrier(_RootedMap):
         return _steep_weights(theta.amax(-1, keepdim=True) - theta, 0.0)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        return (y.log() - x.log() + (x - y) / y).sum(-1)
+        x, y = torch.broadcast_tensors(x, y)
+        ratio = log_ratio(x, y)
+        near = ratio.abs() < 1
+        small = exp_excess(torch.where(near, ratio, 0.0))
+        return torch.where(near, small, (x - y) / y - ratio).sum(-1)
 
 
 def tsallis_divergence(new: Tensor, old: Tensor, order: float = 1.0) -> Tensor:
@@ -154,12 +184,16 @@ def log_q(value: Tensor, order: float) -> Tensor:
         The logarithm, same shape.
 
     Raises:
-        TypeError: the value is no floating-point tensor.
-        ValueError: the order is not positive.
+        TypeError: the value is no floating-point tensor, or the order no number.
+        ValueError: the order is not positive, or a value out of range.
     """
     require_tensor("value", value, 0)
-    require_number("order", order, 0.0, strict=True)
-    return log_q_of_log(value.log(), order)
+    q = require_number("order", order, 0.0, strict=True)
+    if q > 1:
+        require_values("value", value, value >= 0, "numbers >= 0")
+    else:
+        require_values("value", value, value > 0, "numbers > 0")
+    return _log_q(value, q)
 
 
 def log_q_of_log(log_value: Tensor, order: float) -> Tensor:
@@ -177,6 +211,51 @@ def log_q_of_log(log_value: Tensor, order: float) -> Tensor:
     return torch.expm1((order - 1) * log_value) / (order - 1)
 
 
+def _log_q(x: Tensor, q: float) -> Tensor:
+    """``log_q`` of numbers, with the one-sided derivative of its limit at 0 where there is one."""
+    positive = x > 0
+    inside = log_q_of_log(torch.where(positive, x, 1.0).log(), q)
+    if q <= 1:
+        return torch.where(positive, inside, 0.0 if q < 1 else -torch.inf)
+    zero = torch.where(positive, 0.0, x) if q >= 2 else torch.zeros_like(x)
+    return torch.where(positive, inside, (zero ** (q - 1) - 1) / (q - 1))
+
+
+def _bregman_parts(x: Tensor, y: Tensor, q: float) -> Tensor:
+    r"""Parts :math:`[x^q - y^q - q y^{q-1}(x - y)]/(q-1)`, exact near order 1 and for near laws.
+
+    With :math:`a = q - 1`, :math:`\delta = \log(x/y)` and :math:`h(z) = e^z - 1 - z` they are
+    :math:`x y^a[h(-\delta) + h(a\delta)/a]`, and also
+    :math:`\frac{q}{1-q} y^q [h(\delta) - h(q\delta)/q]`, where nothing cancels for small orders.
+    """
+    x, y = torch.broadcast_tensors(x, y)
+    a = q - 1
+    nothing = (x <= 0) & (y <= 0)
+    x, y = torch.where(nothing, 1.0, x), torch.where(nothing, 1.0, y)
+    present = (x > 0) & (y > 0)
+    some_x, some_y = torch.where(present, x, 1.0), torch.where(present, y, 1.0)
+    ratio = log_ratio(some_x, some_y)
+    near = ratio.abs() < 1
+    small = torch.where(near, ratio, 0.0)
+    if q >= 0.5:
+        close = some_x * some_y**a * (exp_excess(-small) + exp_excess(a * small) / a)
+    else:
+        close = q / (1 - q) * some_y**q * (exp_excess(small) - exp_excess(q * small) / q)
+    x_power = x**q if q > 1 else positive_power(x, q)
+    far = x_power / a + y**a * (y - q / a * x)
+    # Powers that are nearly equal although the numbers are not.
+    if q < 0.5:
+        mild = present & ((q * ratio).abs() < 1)
+        power = exp_excess(torch.where(mild, q * ratio, 0.0)) / q
+        part = some_x * some_y**a - some_y**q * (1 + ratio + power)
+        far = torch.where(mild, q / (1 - q) * part, far)
+    elif q < 2:
+        mild = present & ((a * ratio).abs() < 1)
+        power = torch.expm1(torch.where(mild, a * ratio, 0.0)) / a
+        far = torch.where(mild, some_y**a * (some_x * power - (some_x - some_y)), far)
+    return torch.where(present & near, close, far)
+
+
 def _steep_weights(gaps: Tensor, q: float) -> Tensor:
     r"""The point :math:`x_i = (1 + h_i + \nu)^{1/(q-1)}` with the ``nu`` that sums it to 1, q < 1.
 
@@ -188,29 +267,24 @@ def _steep_weights(gaps: Tensor, q: float) -> Tensor:
         q: the order, at least 0 and below 1.
     """
     power = 1 / (q - 1)
-    shift = torch.zeros_like(gaps[..., :1])
-    for _ in range(200):
+
+    def rise(shift: Tensor) -> Tensor:
         # By log1p: the bracket is near 1 and the power large where q is near 1.
         logs = torch.log1p(gaps + shift)
         total = (power * logs).exp().sum(-1, keepdim=True)
         slope = ((power - 1) * logs).exp().sum(-1, keepdim=True)
-        step = total * torch.expm1((1 - q) * total.log()) / slope
-        if values_known(gaps):
-            # At the root the step is rounding noise of either sign.
-            moved = step > 4 * torch.finfo(gaps.dtype).eps * (shift + 1 - q)
-            if not bool(moved.any()):
-                break
-            step = torch.where(moved, step, torch.zeros_like(step))
-        shift = shift + step
+        return total * torch.expm1((1 - q) * total.log()) / slope
+
+    shift = _root(rise, gaps, 1 - q)
     return (power * torch.log1p(gaps + shift)).exp()
 
 
 def _sparse_weights(gaps: Tensor, q: float) -> Tensor:
-    r"""The point :math:`x_i = [t - h_i]_+^{1/(q-1)}` with the ``t`` that sums it to 1, q > 1.
+    r"""The point :math:`x_i = [1 - h_i - \nu]_+^{1/(q-1)}` with the ``nu`` that sums it to 1.
 
-    Equation ``eq-normalising-shift`` with :math:`t = 1 - \nu`. For ``q < 2`` Newton's method on the
-    norm of the bracket, which is convex in ``t``, falls from ``t = 1`` to the root; for ``q > 2``
-    the logarithm of ``t`` is bisected.
+    Equation ``eq-normalising-shift``. For ``q < 2`` Newton's method on the norm of the bracket,
+    which is convex, rises from ``nu = 0`` to the root; for ``q > 2`` the logarithm of
+    :math:`1 - \nu` is bisected.
 
     Args:
         gaps: scaled distances of the dual entries from the largest, at least 0, ``(..., d)``.
@@ -220,27 +294,30 @@ def _sparse_weights(gaps: Tensor, q: float) -> Tensor:
         ValueError: entries that decide the point are closer than rounding can tell.
     """
     power = 1 / (q - 1)
-    level = torch.ones_like(gaps[..., :1])
     if q < 2:
-        for _ in range(200):
-            total, slope = _bracket(level, gaps, power)
-            step = -total * torch.expm1((1 - q) * total.log()) / slope
-            level = level - step
-            settled = step.abs() <= 4 * torch.finfo(gaps.dtype).eps * level
-            if values_known(gaps) and bool(settled.all()):
-                break
+
+        def rise(shift: Tensor) -> Tensor:
+            total = _bracket(gaps + shift, power).sum(-1, keepdim=True)
+            slope = _bracket(gaps + shift, power - 1).sum(-1, keepdim=True)
+            return -total * torch.expm1((1 - q) * total.log()) / slope
+
+        point = _bracket(gaps + _root(rise, gaps, q - 1), power)
     else:
+        level = torch.ones_like(gaps[..., :1])
         with torch.no_grad():
             low, high = level * ((1 - q) * math.log(gaps.shape[-1])), torch.zeros_like(level)
             for _ in range(torch.finfo(gaps.dtype).bits):
                 middle = (low + high) / 2
-                above = _bracket(middle.exp(), gaps, power)[0] >= 1
+                sums = positive_power(middle.exp() - gaps, power).sum(-1, keepdim=True)
+                above = sums >= 1
                 low, high = torch.where(above, low, middle), torch.where(above, middle, high)
             level = high.exp()
-        # One Newton step, through which gradients go.
-        total, slope = _bracket(level, gaps, power)
-        level = level - (total - 1) / (power * slope.detach())
-    point = _positive_power(level - gaps, power)
+        # Newton steps, through which gradients go, as in `_root`.
+        for _ in range(2 if differentiated(gaps) else 1):
+            total = positive_power(level - gaps, power).sum(-1, keepdim=True)
+            slope = positive_power(level - gaps, power - 1).sum(-1, keepdim=True)
+            level = level - (total - 1) / (power * slope)
+        point = positive_power(level - gaps, power)
     off = (point.sum(-1) - 1).abs()
     require_values(
         "theta", off, off <= sum_tolerance(point), "a dual whose point rounding does not hide"
@@ -248,13 +325,33 @@ def _sparse_weights(gaps: Tensor, q: float) -> Tensor:
     return point
 
 
-def _bracket(level: Tensor, gaps: Tensor, power: float) -> tuple[Tensor, Tensor]:
-    """Sums of the bracket to ``power`` and to ``power - 1``."""
-    total = _positive_power(level - gaps, power).sum(-1, keepdim=True)
-    return total, _positive_power(level - gaps, power - 1).sum(-1, keepdim=True)
+def _root(rise: Callable[[Tensor], Tensor], gaps: Tensor, unit: float) -> Tensor:
+    """Where Newton's method rises from 0 to, in every row ``(..., 1)``, with its derivatives.
+
+    Args:
+        rise: the Newton step from a shift.
+        gaps: what the root depends on.
+        unit: the size of a shift below which it moves nothing, relative to rounding.
+    """
+    shift = torch.zeros_like(gaps[..., :1])
+    with torch.no_grad():
+        for _ in range(200):
+            step = rise(shift)
+            if values_known(gaps):
+                # At the root the step is rounding noise of either sign.
+                moved = step > 4 * torch.finfo(gaps.dtype).eps * (shift + unit)
+                if not bool(moved.any()):
+                    break
+                step = torch.where(moved, step, 0.0)
+            shift = shift + step
+    # At the root a Newton step moves nothing, and its derivative is that of the root; that of two
+    # steps is right to the third order.
+    for _ in range(2 if differentiated(gaps) else 0):
+        shift = shift + rise(shift)
+    return shift
 
 
-def _positive_power(base: Tensor, power: float) -> Tensor:
-    """``base ** power`` where the base is positive, 0 elsewhere."""
-    positive = base > 0
-    return torch.where(positive, torch.where(positive, base, 1.0) ** power, 0.0)
+def _bracket(fall: Tensor, power: float) -> Tensor:
+    """``[1 - fall]_+ ** power``, exact where ``fall`` is small and the power large."""
+    inside = fall < 1
+    return torch.where(inside, (power * torch.log1p(-torch.where(inside, fall, 0.0))).exp(), 0.0)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_simplex,
     require_tensor,
@@ -18,7 +20,10 @@ from mdtheory.checks import (
     values_known,
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
+from mdtheory.convex.mirror_maps.domains import euclidean_norm
+from mdtheory.convex.mirror_maps.exact import differentiated
 from mdtheory.convex.mirror_maps.quadratic import secular_root
+from mdtheory.convex.online_learning.graded import ROUNDINGS, graded_svd
 from mdtheory.convex.online_learning.learners import Learner, number_like
 
 # Bold changes of the support before the active-set method takes over.
@@ -37,7 +42,11 @@ class AdaGrad(Learner):
     - ``"diagonal"`` (``thm-adagrad-diagonal``): the same for each coordinate by itself.
     - ``"full"`` (``thm-adagrad-full``): :math:`H_t = (\sum_{s\le t} g_s g_s^\top)^{1/2}`.
 
-    Directions in which no gradient has come have no metric and do not move.
+    A direction in which no gradient has come has no metric and does not move, unless the ball
+    asks it to give way. Any other counts in full, however small its gradients were: the metric is
+    kept by its root, so no square hides a small direction beside a large one. A direction is left
+    out only where it is no larger than the rounding error of the gradients that make it, and it
+    is as exact as their angles allow (:func:`graded.graded_svd`).
 
     Args:
         initial: first decision, shape ``(..., d)``.
@@ -80,7 +89,9 @@ class AdaGrad(Learner):
         self._rate = _rate(step_size, initial, domain, kind)
         d = initial.shape[-1]
         shape = {"norm": (1,), "diagonal": (d,), "full": (d, d)}[kind]
-        self._energy = initial.new_zeros((*initial.shape[:-1], *shape))
+        # R with R'R = energy; for "full" its rows are orthogonal, and their errors are known.
+        self._root = initial.new_zeros((*initial.shape[:-1], *shape))
+        self._doubt = self._root
         super().__init__(initial)
 
     @property
@@ -88,9 +99,9 @@ class AdaGrad(Learner):
         r"""What the gradients have summed to: the square of the metric without epsilon.
 
         Shape ``(..., 1)`` for ``"norm"``, ``(..., d)`` for ``"diagonal"`` and ``(..., d, d)`` for
-        ``"full"``.
+        ``"full"``. A copy.
         """
-        return self._energy
+        return self._root.mT @ self._root if self.kind == "full" else self._root * self._root
 
     def update(self, gradient: Tensor) -> None:
         """End the round with a step in the metric; see :meth:`Learner.update`.
@@ -100,31 +111,57 @@ class AdaGrad(Learner):
 
         Raises:
             TypeError: no floating-point tensor, or another dtype.
-            ValueError: another shape or device, a NaN or an infinity, or no finite step exists.
+            ValueError: another shape or device, a NaN or an infinity, no finite step exists, or
+                derivatives are asked of the kind ``"full"``.
         """
         with self._all_or_nothing():
             loss = self._receive(gradient)
             if self.kind == "full":
-                self._energy = self._energy + gradient[..., :, None] * gradient[..., None, :]
-                self._finite("gradient", self._energy.sum(-1))
-                squares, axes = torch.linalg.eigh(self._energy)
-                # Below this an eigenvalue is rounding error of the largest.
-                floor = gradient.shape[-1] * torch.finfo(gradient.dtype).eps * squares[..., -1:]
-                metric = torch.where(squares > floor, squares, 0.0).sqrt() + self.epsilon
-                position, slope = _turn(axes.mT, self._decision), _turn(axes.mT, gradient)
-                moved = position - self._rate * _over(slope, metric)
-                self._finish(_turn(axes, self._into(moved, metric)), loss)
+                self._finish(self._full_step(gradient), loss)
                 return
-            square = gradient * gradient
-            self._energy = self._energy + (
-                square.sum(-1, keepdim=True) if self.kind == "norm" else square
-            )
-            self._finite("gradient", self._energy)
-            metric = self._energy.sqrt() + self.epsilon
+            size = euclidean_norm(gradient)[..., None] if self.kind == "norm" else gradient
+            # A pair of zeros has no slope.
+            some = (self._root > 0) | (size != 0)
+            root = torch.hypot(torch.where(some, self._root, 1.0), size)
+            self._root = torch.where(some, root, 0.0)
+            self._finite("gradient", self.energy)
+            metric = self._root + self.epsilon
             if self.kind == "norm":
                 self.step_size = (self._rate / metric)[..., 0]
             moved = self._decision - self._rate * _over(gradient, metric)
             self._finish(self._into(moved, metric), loss)
+
+    def _full_step(self, gradient: Tensor) -> Tensor:
+        r"""The step with the whole matrix.
+
+        With the gradients as rows of :math:`M = U S V^\top` the root of their energy is
+        :math:`V S V^\top`. The last of them is :math:`V S u` with the last row :math:`u` of
+        :math:`U`, so without epsilon the step is :math:`V u`: no small number divides.
+        """
+        if differentiated(gradient, self._decision):
+            raise ValueError(
+                "gradient: expected one that needs no derivatives, for the decomposition of kind "
+                "'full' has none; pass gradient.detach()"
+            )
+        rows = torch.cat([self._root, gradient[..., None, :]], -2)
+        error = ROUNDINGS * torch.finfo(gradient.dtype).eps * gradient[..., None, :].abs()
+        doubt = torch.cat([self._doubt, error], -2)
+        left, lengths, axes, self._doubt = graded_svd(rows, doubt)
+        self._root = lengths[..., None] * axes
+        self._finite("gradient", self.energy.sum(-1))
+        metric = lengths + self.epsilon
+        pull = _over(lengths * left[..., -1, :], metric)
+        moved = self._decision - self._rate * _turn(axes.mT, pull)
+        if self.domain is None:
+            return moved
+        # In the axes of the metric; the directions outside share the metric epsilon.
+        inside = _turn(axes, moved)
+        rest = moved - _turn(axes.mT, inside)
+        length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
+        spread = torch.cat([metric, torch.full_like(length, self.epsilon)], -1)
+        near = self._into(torch.cat([inside, length], -1), spread)
+        back = _turn(axes.mT, near[..., :-1]) + rest * _over(near[..., -1:], length)
+        return self.domain._project(back)
 
     def _into(self, moved: Tensor, metric: Tensor) -> Tensor:
         """Nearest point of the domain in the norm of the metric, a diagonal in these axes."""
@@ -136,16 +173,24 @@ class AdaGrad(Learner):
             return self.domain._project(moved)
         assert isinstance(self.domain, Ball)  # by the constructor
         known = metric > 0
-        weight = torch.where(known, metric, 1.0)
+        # What stands in where there is no metric is of its size: units must not matter.
+        usual = torch.where(known.any(-1, keepdim=True), metric.amax(-1, keepdim=True), 1.0)
+        weight = torch.where(known, metric, usual)
         turned = torch.where(known, metric * moved, 0.0)
         shift = secular_root(turned, weight, self.domain.radius)
         # Directions without a metric cost nothing: they give way as far as the ball asks, which
         # is the limit of small equal metrics.
         near = torch.where(shift > 0, turned / (weight + shift), torch.where(known, moved, 0.0))
         rest = torch.where(known, 0.0, moved)
-        room = (self.domain.radius**2 - (near * near).sum(-1, keepdim=True)).clamp(min=0).sqrt()
+        reach = torch.linalg.vector_norm(near, dim=-1, keepdim=True)
+        radius = self.domain.radius
+        # On the border there is none; the root of what rounding leaves there would be 1e-8.
+        spare = (radius - reach) * (radius + reach)
+        some = (shift <= 0) & (spare > 0)
+        room = torch.where(some, torch.where(some, spare, 1.0).sqrt(), 0.0)
         length = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
-        rest = torch.where(length > room, rest * (room / length), rest)
+        over = length > room
+        rest = torch.where(over, rest * (room / torch.where(over, length, 1.0)), rest)
         return self.domain._project(near + rest)
 
 
@@ -164,9 +209,6 @@ class OnlineNewtonStep(Learner):
             of them widen the batch); :func:`bounds.exp_concave_gamma` gives the theorem's.
         epsilon: :math:`\varepsilon > 0`, likewise; by default :math:`1 / (\gamma D)^2` with the
             diameter :math:`D` of the domain.
-
-    Attributes:
-        matrix: :math:`A_{t-1}`, shape ``(..., d, d)``.
 
     Raises:
         TypeError: an argument of a wrong type.
@@ -198,18 +240,18 @@ class OnlineNewtonStep(Learner):
         self.epsilon = _positive("epsilon", epsilon, initial)
         gammas = number_like(self.gamma, initial)
         spread = number_like(self.epsilon, initial)
-        try:
-            batch = torch.broadcast_shapes(gammas.shape, spread.shape, initial.shape[:-1])
-        except RuntimeError:
-            raise ValueError(
-                f"gamma: expected shapes of gamma and epsilon that broadcast with the batch "
-                f"{tuple(initial.shape[:-1])}, got {tuple(gammas.shape)} and {tuple(spread.shape)}"
-            ) from None
+        batch = require_broadcast("gamma", gammas.shape, initial.shape[:-1])
+        batch = require_broadcast("epsilon", spread.shape, batch)
         initial = initial.expand(*batch, initial.shape[-1])
         self._rate = (1 / gammas).expand(batch)
         eye = torch.eye(initial.shape[-1], dtype=initial.dtype, device=initial.device)
-        self.matrix = spread.expand(batch)[..., None, None] * eye
+        self._matrix = spread.expand(batch)[..., None, None] * eye
         super().__init__(initial)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix :math:`A_{t-1}`, shape ``(..., d, d)``; a copy."""
+        return self._matrix.clone()
 
     def update(self, gradient: Tensor) -> None:
         """End the round with a Newton step; see :meth:`Learner.update`.
@@ -223,9 +265,9 @@ class OnlineNewtonStep(Learner):
         """
         with self._all_or_nothing():
             loss = self._receive(gradient)
-            matrix = self.matrix + gradient[..., :, None] * gradient[..., None, :]
+            matrix = self._matrix + gradient[..., :, None] * gradient[..., None, :]
             self._finite("gradient", matrix.sum(-1))
-            self.matrix = matrix
+            self._matrix = matrix
             # The dual step of the book, under the potential x' A_t x / 2.
             dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
             if isinstance(self.domain, Simplex):
@@ -328,9 +370,14 @@ def _on_support(
     # Solved for the move from the point, so that rounding is relative to the move.
     sides = torch.stack([(linear - _turn(matrix, point)) * mask, mask], -1)
     pulled, spread = torch.cholesky_solve(sides, factor).unbind(-1)
-    lacking = 1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)
-    level = lacking / spread.sum(-1, keepdim=True)
-    return point + pulled + level * spread, level
+    total = spread.sum(-1, keepdim=True)
+    level = (1 - point.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)) / total
+    target = point + pulled + level * spread
+    # Both moves may be large beside their sum; what rounding left of them is solved for again.
+    left = (linear + level - _turn(matrix, target)) * mask
+    pulled = torch.cholesky_solve(left[..., None], factor)[..., 0]
+    more = (1 - target.sum(-1, keepdim=True) - pulled.sum(-1, keepdim=True)) / total
+    return target + pulled + more * spread, level + more
 
 
 def _check_start(initial: Tensor, domain: Domain | None) -> None:
@@ -347,17 +394,10 @@ def _rate(
     step_size: float | Tensor | None, initial: Tensor, domain: Domain | None, kind: Kind
 ) -> float | Tensor:
     if isinstance(step_size, Tensor):
-        _positive("step_size", step_size, initial)
-        try:
-            fits = torch.broadcast_shapes(step_size.shape, initial.shape) == initial.shape
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"step_size: expected a shape that broadcasts to {tuple(initial.shape)}, "
-                f"got {tuple(step_size.shape)}"
-            )
-        return step_size
+        require_broadcast(
+            "step_size", step_size.shape, initial.shape, "the first decision", widens=False
+        )
+        return _positive("step_size", step_size, initial)
     if step_size is not None:
         return _positive("step_size", step_size, initial)
     if domain is None:
@@ -369,11 +409,8 @@ def _rate(
 
 
 def _positive(name: str, value: float | Tensor, initial: Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor):
-        return require_number(name, value, 0.0, strict=True)
-    require_same_kind(name, value, "initial", initial)
-    require_values(name, value, (value > 0) & value.isfinite(), "positive finite values")
-    return value
+    scale = require_scale(name, value, initial, strict=True)
+    return scale.clone() if isinstance(scale, Tensor) else scale
 
 
 def _turn(matrix: Tensor, x: Tensor) -> Tensor:

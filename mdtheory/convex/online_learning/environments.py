@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -18,6 +19,10 @@ from mdtheory.checks import (
     require_values,
 )
 from mdtheory.convex.mirror_maps import Ball, Box, Domain, Simplex
+from mdtheory.convex.online_learning.comparators import best_of_linear_forms
+
+# A solver's loss may exceed the least one by this share of what the losses vary by.
+GAP = 1e-7
 
 
 class Losses(ABC):
@@ -83,7 +88,7 @@ class LinearLosses(Losses):
 
     def __call__(self, round_: int, decision: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient; see :class:`Losses`."""
-        gradient = self.losses[round_ - 1]
+        gradient = self.losses[round_ - 1].clone()
         return (gradient * decision).sum(-1), gradient
 
     def loss_at(self, comparator: Tensor, rounds: int) -> Tensor:
@@ -170,18 +175,18 @@ class LogisticLosses(Losses):
         return torch.nn.functional.softplus(-margins).sum(0)
 
     def best_comparator(self, domain: Domain, rounds: int | None = None) -> Tensor:
-        """Best fixed point, found by cvxpy for one play of the batch after the other.
+        """Best fixed point, certified; see :func:`best_of_linear_forms`.
 
         Raises:
-            ImportError: cvxpy is not installed (extra ``notebooks``).
             TypeError: a domain that is not known here.
-            ValueError: the solver found no optimum.
+            ArithmeticError: the best point found is not certified.
         """
 
-        def objective(cvxpy, point, play):  # type: ignore[no-untyped-def]
-            return cvxpy.sum(cvxpy.logistic(-(play @ point)))
+        def terms(margin: Tensor) -> tuple[Tensor, Tensor]:
+            slope = torch.sigmoid(-margin)
+            return -slope, slope * torch.sigmoid(margin)
 
-        return _solved(self.signed[:rounds], domain, objective)
+        return best_of_linear_forms(self.signed[:rounds], terms, domain)
 
 
 class PortfolioLosses(Losses):
@@ -225,13 +230,19 @@ class PortfolioLosses(Losses):
         Raises:
             ImportError: cvxpy is not installed (extra ``notebooks``).
             TypeError: a domain that is not known here.
-            ValueError: the solver found no optimum.
+            ArithmeticError: the solver's point is not certified to be best.
         """
 
         def objective(cvxpy, point, play):  # type: ignore[no-untyped-def]
             return -cvxpy.sum(cvxpy.log(play @ point))
 
-        return _solved(self.relatives[:rounds], domain, objective)
+        def slopes(relatives: Tensor, point: Tensor) -> Tensor:
+            return -relatives / (relatives * point).sum(-1, keepdim=True)
+
+        # In units in which the best stock of a day is 1: constants change no comparator.
+        relatives = self.relatives[:rounds]
+        relatives = relatives / relatives.amax(-1, keepdim=True)
+        return _solved(relatives, domain, objective, slopes)
 
 
 class Adversary:
@@ -258,7 +269,7 @@ class Adversary:
         """
         if round_ == 1 or self._total is None:
             self._total = torch.zeros_like(decision)
-        gradient = self.rule(round_, decision, self._total)
+        gradient = self.rule(round_, decision, self._total.clone())
         self._total = self._total + gradient
         return (gradient * decision).sum(-1), gradient
 
@@ -317,7 +328,7 @@ def _stream(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def _solved(plays: Tensor, domain: Domain, objective) -> Tensor:  # type: ignore[no-untyped-def]
+def _solved(plays: Tensor, domain: Domain, objective, slopes) -> Tensor:  # type: ignore[no-untyped-def]
     """Minimisers of a convex objective over a domain, one cvxpy problem for each play."""
     cvxpy = require_extra("cvxpy", "notebooks")
     batch, dimension = plays.shape[1:-1], plays.shape[-1]
@@ -336,11 +347,39 @@ def _solved(plays: Tensor, domain: Domain, objective) -> Tensor:  # type: ignore
             constraints = [point >= low, point <= high]
         else:
             raise TypeError(f"domain: expected a Ball, Box or Simplex, got {domain!r}")
-        data = play.detach().double().cpu().numpy()
-        problem = cvxpy.Problem(cvxpy.Minimize(objective(cvxpy, point, data)), constraints)
-        problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-        if problem.status not in ("optimal", "optimal_inaccurate"):
-            raise ValueError(f"plays: expected a problem with an optimum, got {problem.status}")
-        points.append(torch.as_tensor(point.value))
+        data = play.detach().double().cpu()
+        problem = cvxpy.Problem(cvxpy.Minimize(objective(cvxpy, point, data.numpy())), constraints)
+        points.append(_certified(cvxpy, problem, point, domain, lambda x, d=data: slopes(d, x)))
     solved = torch.stack(points).reshape(*batch, dimension)
     return domain._project(solved.to(plays.dtype).to(plays.device))
+
+
+def _certified(cvxpy, problem, variable, domain: Domain, slopes) -> Tensor:  # type: ignore[no-untyped-def]
+    """The solver's point, if its loss is shown to be least.
+
+    The solver's opinion is not asked. A convex function exceeds its minimum by at most the
+    largest ``<gradient, point - u>`` over the domain; that is measured against what the losses
+    vary by there. Aiming too high may make the solver fail, so it aims lower after that.
+    """
+    gap = most = torch.tensor(torch.inf)
+    for aim in (1e-13, 1e-10, 1e-8):
+        tight = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), aim)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Solution may be inaccurate")
+            try:
+                problem.solve(solver=cvxpy.CLARABEL, **tight)
+            except cvxpy.error.SolverError:
+                continue
+        if variable.value is None:
+            continue
+        found = domain._project(torch.as_tensor(variable.value))
+        pulls = slopes(found)
+        pull = pulls.sum(0)
+        gap = (pull * (found - domain._minimize_linear(pull))).sum()
+        most = torch.linalg.vector_norm(pulls, dim=-1).sum() * domain.diameter(len(found))
+        if gap <= GAP * most:
+            return found
+    raise ArithmeticError(
+        f"plays: expected a loss within {GAP * most:.1e} of the least, "
+        f"got one within {gap:.1e} ({problem.status})"
+    )

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_simplex,
     require_tensor,
@@ -19,6 +21,7 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps import MirrorMap, dual_step
 from mdtheory.convex.mirror_maps.base import inner
+from mdtheory.convex.mirror_maps.exact import logarithm
 
 StepSize = float | Tensor | Sequence[float] | Callable[[int], float | Tensor]
 
@@ -30,11 +33,11 @@ class Learner(ABC):
     ``(..., d)`` (or ``(..., d, d)``) whose leading axes are independent plays;
     ``update(gradient)`` ends the round. An update that raises leaves the learner as it was.
 
+    A learner owns its memory: what it is given is copied, and so is each tensor of its state that
+    is read from it.
+
     Attributes:
         round: the round that is being played, from 1.
-        suffered: linearised loss so far, :math:`\sum_{s<t} \langle g_s, x_s\rangle`, shape
-            ``(...)``.
-        loss: the last round's part of it, shape ``(...)``.
         event_dims: trailing axes of one decision: 1 for vectors, 2 for matrices.
         mirror_map: the geometry, where the learner has one.
         step_size: step size of the last update, broadcastable with the batch, or ``None``
@@ -46,15 +49,25 @@ class Learner(ABC):
     step_size: float | Tensor | None = None
 
     def __init__(self, decision: Tensor) -> None:
-        self._decision = decision
+        self._decision = decision.clone()
         self.round = 1
-        self.suffered = decision.new_zeros(decision.shape[: decision.ndim - self.event_dims])
-        self.loss = self.suffered
+        self._suffered = decision.new_zeros(decision.shape[: decision.ndim - self.event_dims])
+        self._loss = self._suffered
 
     @property
     def decision(self) -> Tensor:
-        """The point :math:`x_t` of the current round, shape ``(..., d)``."""
-        return self._decision
+        """The point :math:`x_t` of the current round, shape ``(..., d)``; a copy."""
+        return self._decision.clone()
+
+    @property
+    def suffered(self) -> Tensor:
+        r"""Loss so far, :math:`\sum_{s<t} \langle g_s, x_s\rangle`, shape ``(...)``; a copy."""
+        return self._suffered.clone()
+
+    @property
+    def loss(self) -> Tensor:
+        """Linearised loss of the last round, shape ``(...)``; a copy."""
+        return self._loss.clone()
 
     @abstractmethod
     def update(self, gradient: Tensor) -> None:
@@ -70,6 +83,12 @@ class Learner(ABC):
                 or no finite step exists.
         """
 
+    def _tensors(self) -> list[Tensor]:
+        """What a round is computed from: the state, and a constant step size."""
+        steps: StepSizes | None = getattr(self, "_steps", None)
+        held = [*vars(self).values(), None if steps is None else steps.constant]
+        return [value for value in held if isinstance(value, Tensor)]
+
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Put everything back if what is inside raises; tensors are replaced, never written to."""
@@ -83,7 +102,7 @@ class Learner(ABC):
 
     def _finish(self, decision: Tensor, loss: Tensor) -> None:
         self._decision = self._finite("step_size", decision)
-        self.loss, self.suffered = loss, self.suffered + loss
+        self._loss, self._suffered = loss, self._suffered + loss
         self.round += 1
 
     def _receive(self, gradient: Tensor) -> Tensor:
@@ -138,7 +157,7 @@ class OnlineMirrorDescent(Learner):
         mirror_map.check_point("initial", initial)
         self._steps = StepSizes(step_size, initial, self.event_dims)
         initial = self._steps.widen(initial)
-        self._dual = mirror_map._to_dual(initial)
+        self._dual = mirror_map._step_dual(initial)
         super().__init__(initial)
 
     def update(self, gradient: Tensor) -> None:
@@ -157,7 +176,7 @@ class OnlineMirrorDescent(Learner):
             step = self._steps.at(self.round)
             dual = self._dual
             if not self.mirror_map.carries_dual:
-                dual = self.mirror_map._to_dual(self._decision)
+                dual = self.mirror_map._step_dual(self._decision)
             self._dual = dual_step(dual, gradient, step)
             self.step_size = self._steps.plain(step)
             self._finish(self.mirror_map._to_primal(self._dual), loss)
@@ -188,13 +207,13 @@ class Hedge(Learner):
         require_simplex("initial", require_tensor("initial", initial))
         self._steps = StepSizes(step_size, initial, 1)
         initial = self._steps.widen(initial)
-        self._log = initial.log()
+        self._log = logarithm(initial)
         super().__init__(initial)
 
     @property
     def log_decision(self) -> Tensor:
-        """Logarithms of ``decision``, shape ``(..., d)``."""
-        return self._log
+        """Logarithms of ``decision``, shape ``(..., d)``; a copy."""
+        return self._log.clone()
 
     def update(self, gradient: Tensor) -> None:
         """End the round with an exponential step; see :meth:`Learner.update`.
@@ -256,7 +275,7 @@ class FollowTheRegularizedLeader(Learner):
             mirror_map.check_point("initial", initial)
             self._steps = StepSizes(step_size, initial, self.event_dims)
             decision = self._steps.widen(initial)
-            self._centre = mirror_map._to_dual(decision)
+            self._centre = mirror_map._step_dual(decision)
         else:
             centre = torch.zeros(initial, dtype=dtype, device=device)
             require_tensor("initial", centre, self.event_dims)
@@ -268,8 +287,8 @@ class FollowTheRegularizedLeader(Learner):
 
     @property
     def total_gradient(self) -> Tensor:
-        r"""Sum of the gradients so far, :math:`\sum_{s<t} g_s`, shape of ``decision``."""
-        return self._total
+        r"""Sum of the gradients so far, :math:`\sum_{s<t} g_s`, shape of ``decision``; a copy."""
+        return self._total.clone()
 
     def update(self, gradient: Tensor) -> None:
         """End the round with a step along all gradients so far; see :meth:`Learner.update`.
@@ -307,12 +326,6 @@ class OptimisticMirrorDescent(Learner):
             ``variation``; for round 1 it is asked by the constructor, where :math:`V_0 = 0`.
         hint: the hint :math:`m_1` of the first round, shape of ``initial``; 0 if ``None``.
 
-    Attributes:
-        anchor: the point :math:`\hat x_t`, shape ``(..., d)``.
-        hint: the hint :math:`m_t` of the current round, shape ``(..., d)``.
-        variation: :math:`V_{t-1} = \sum_{s<t} \|g_s - m_s\|_*^2` in the dual norm of the map,
-            shape ``(...)``.
-
     Raises:
         TypeError: an argument of a wrong type.
         ValueError: ``initial`` lies outside the domain or has no dual, the hint has another
@@ -336,12 +349,27 @@ class OptimisticMirrorDescent(Learner):
         self._steps = StepSizes(step_size, initial, self.event_dims)
         initial = self._steps.widen(initial)
         super().__init__(initial)
-        self.variation = torch.zeros_like(self.suffered)
-        self.anchor = initial
-        self._dual = mirror_map._to_dual(initial)
+        self._variation = torch.zeros_like(self._suffered)
+        self._anchor = initial
+        self._dual = mirror_map._step_dual(initial)
         self._step = self._steps.at(1)
-        self.hint = self._hint(hint)
+        self._ahead = self._hint(hint)
         self._decision = self._hinted()
+
+    @property
+    def anchor(self) -> Tensor:
+        r"""The point :math:`\hat x_t`, shape ``(..., d)``; a copy."""
+        return self._anchor.clone()
+
+    @property
+    def hint(self) -> Tensor:
+        """The hint :math:`m_t` of the current round, shape ``(..., d)``; a copy."""
+        return self._ahead.clone()
+
+    @property
+    def variation(self) -> Tensor:
+        r""":math:`V_{t-1} = \sum_{s<t} \|g_s - m_s\|_*^2` in the dual norm, ``(...)``; a copy."""
+        return self._variation.clone()
 
     def update(self, gradient: Tensor, hint: Tensor | None = None) -> None:
         """End the round: learn the gradient, move the anchor, and step ahead with the next hint.
@@ -360,12 +388,14 @@ class OptimisticMirrorDescent(Learner):
             self._steps.require(self.round)
             loss = self._receive(gradient)
             hint = self._hint(hint)
-            self.variation = self.variation + self.mirror_map.dual_norm(gradient - self.hint) ** 2
+            missed = self.mirror_map.dual_norm(gradient - self._ahead)
+            self._variation = self._variation + missed**2
             self._dual = dual_step(self._anchored(), gradient, self._step)
-            self.anchor = self._finite("step_size", self.mirror_map._to_primal(self._dual))
+            self._anchor = self._finite("step_size", self.mirror_map._to_primal(self._dual))
             self.step_size = self._steps.plain(self._step)
             # The last round of a sequence looks ahead with its last step once more.
-            self._step, self.hint = self._steps.at(self._steps.within(self.round + 1)), hint
+            self._step = self._steps.at(self._steps.within(self.round + 1))
+            self._ahead = hint
             self._finish(self._hinted(), loss)
 
     def _hint(self, hint: Tensor | None) -> Tensor:
@@ -375,15 +405,15 @@ class OptimisticMirrorDescent(Learner):
         require_shape("hint", hint, tuple(self._decision.shape))
         require_same_kind("hint", hint, "decision", self._decision)
         require_values("hint", hint, hint.isfinite(), "finite values")
-        return hint
+        return hint.clone()
 
     def _hinted(self) -> Tensor:
-        ahead = dual_step(self._anchored(), self.hint, self._step)
+        ahead = dual_step(self._anchored(), self._ahead, self._step)
         return self._finite("step_size", self.mirror_map._to_primal(ahead))
 
     def _anchored(self) -> Tensor:
         carried = self.mirror_map.carries_dual
-        return self._dual if carried else self.mirror_map._to_dual(self.anchor)
+        return self._dual if carried else self.mirror_map._step_dual(self._anchor)
 
 
 class StepSizes:
@@ -415,19 +445,13 @@ class StepSizes:
             self.rounds = len(values)
         else:
             if isinstance(step_size, Tensor):
-                try:
-                    self.batch = tuple(torch.broadcast_shapes(self.batch, step_size.shape))
-                except RuntimeError:
-                    raise ValueError(
-                        f"step_size: expected a shape that broadcasts with the batch "
-                        f"{self.batch}, got {tuple(step_size.shape)}"
-                    ) from None
+                self.batch = require_broadcast("step_size", step_size.shape, self.batch)
             self.constant = self._checked(step_size)
 
     def widen(self, point: Tensor) -> Tensor:
-        """The point, its batch widened to that of the step sizes."""
+        """A copy of the point, its batch widened to that of the step sizes."""
         trailing = tuple(point.shape[point.ndim - self._event_dims :])
-        return point.expand(self.batch + trailing)
+        return point.expand(self.batch + trailing).clone()
 
     def at(self, round_: int) -> float | Tensor:
         """Step size of a round, a number or a tensor that broadcasts with points."""
@@ -449,27 +473,18 @@ class StepSizes:
         return round_ if self.rounds is None else min(round_, self.rounds)
 
     def plain(self, step: float | Tensor) -> float | Tensor:
-        """A step size of :meth:`at` with the batch shape again, without trailing axes."""
-        if not isinstance(step, Tensor) or step.ndim == 0:
+        """A copy of a step size of :meth:`at` with the batch shape, without trailing axes."""
+        if not isinstance(step, Tensor):
             return step
-        return step.reshape(step.shape[: step.ndim - self._event_dims])
+        kept = max(0, step.ndim - self._event_dims)
+        return step.reshape(step.shape[:kept]).clone()
 
     def _checked(self, value: float | Tensor) -> float | Tensor:
-        if not isinstance(value, Tensor):
-            return require_number("step_size", value, 0.0, strict=True)
-        require_same_kind("step_size", value, "the initial point", self._point)
-        positive = (value > 0) & value.isfinite()
-        require_values("step_size", value, positive, "positive finite step sizes")
-        try:
-            fits = tuple(torch.broadcast_shapes(self.batch, value.shape)) == self.batch
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"step_size: expected a shape that broadcasts to the batch {self.batch}, "
-                f"got {tuple(value.shape)}"
-            )
-        return value.reshape(value.shape + (1,) * self._event_dims) if value.ndim else value
+        scale = require_scale(
+            "step_size", value, self._point, self.batch,
+            strict=True, widens=False, trailing=self._event_dims,
+        )  # fmt: skip
+        return scale.clone() if isinstance(scale, Tensor) else scale
 
 
 def number_like(value: float | Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mdtheory.checks import require_same_kind, require_tensor, require_values
 from mdtheory.convex.mirror_maps import MirrorMap, dual_step
+from mdtheory.convex.mirror_maps.exact import differentiated
 from mdtheory.convex.online_learning.learners import (
     FollowTheRegularizedLeader,
     Hedge,
@@ -148,19 +149,21 @@ def advance(
         ValueError: a wrong shape or device, a NaN or an infinity, or no finite step exists.
     """
     require_tensor("gradients", gradients, learner.event_dims)
-    shape = tuple(learner.decision.shape)
+    shape = tuple(learner._decision.shape)
     if tuple(gradients.shape[1:]) != shape or gradients.shape[0] == 0:
         raise ValueError(
             f"gradients: expected shape (T, {', '.join(map(str, shape))}) with T >= 1, "
             f"got {tuple(gradients.shape)}"
         )
-    require_same_kind("gradients", gradients, "decision", learner.decision)
+    require_same_kind("gradients", gradients, "decision", learner._decision)
     rounds, events = gradients.shape[0], learner.event_dims
     if events == 2 and learner.mirror_map is not None:
         learner.mirror_map.check_gradient("gradients", gradients)
     axes = tuple(range(-events, 0))
+    followed = differentiated(gradients, *learner._tensors())
     losses = gradients.new_empty(gradients.shape[: gradients.ndim - events])
-    decisions = torch.empty_like(gradients) if keep else None
+    decisions = torch.empty_like(gradients) if keep and not followed else None
+    parts: list[tuple[Tensor, Tensor]] = []
     played = (
         _hedge_chunks(learner, gradients)
         if isinstance(learner, Hedge)
@@ -168,17 +171,23 @@ def advance(
     )
     with learner._all_or_nothing():
         for begin, end, points in played:
+            if followed:  # nothing is written over, so that derivatives can be taken
+                parts.append((points, (points * gradients[begin:end]).sum(axes)))
+                continue
             if decisions is not None:
                 decisions[begin:end] = points
                 points = points * gradients[begin:end]
             else:
                 points = points.mul_(gradients[begin:end])
             torch.sum(points, axes, out=losses[begin:end])
+        if followed:
+            points, losses = (torch.cat(each) for each in zip(*parts, strict=True))
+            decisions = points if keep else None
         # A NaN or an infinity anywhere has reached the loss of its round or the normaliser there.
         require_values("gradients", losses, losses.isfinite(), "finite values and finite steps")
-        learner.suffered = learner.suffered + losses.sum(0)
-        learner.loss = losses[-1]
-        learner._finite("step_size", learner.decision)
+        learner._suffered = learner._suffered + losses.sum(0)
+        learner._loss = losses[-1].clone()
+        learner._finite("step_size", learner._decision)
     return Advance(decisions, losses, _step_sizes(learner, rounds) if keep else None)
 
 
@@ -211,6 +220,8 @@ def _leader_chunks(
 
 def _running(start: Tensor, gradients: Tensor, step: float | Tensor) -> Tensor:
     """``start - step * (sum of the first k gradients)`` for k = 0, ..., K."""
+    if differentiated(start, gradients, *([step] if isinstance(step, Tensor) else [])):
+        return torch.cat([start[None], -step * gradients]).cumsum(0)
     sums = gradients.new_empty((gradients.shape[0] + 1, *gradients.shape[1:]))
     sums[0] = start
     if start.numel() <= NARROW:
@@ -233,14 +244,14 @@ def _stacked(learner: FollowTheRegularizedLeader, count: int, like: Tensor) -> f
 
 
 def _step_sizes(learner: Hedge | FollowTheRegularizedLeader, rounds: int) -> Tensor:
-    like = learner.suffered
+    like = learner._suffered
     steps, batch = learner._steps, tuple(like.shape)
     if steps.constant is not None:
         constant = number_like(steps.plain(steps.constant), like)
-        return constant.expand((rounds, *batch))
+        return constant.expand((rounds, *batch)).clone()
     values = [steps.at(round_) for round_ in range(learner.round - rounds, learner.round)]
     each = torch.tensor(values, dtype=like.dtype).to(like.device)
-    return each.reshape((rounds,) + (1,) * len(batch)).expand((rounds, *batch))
+    return each.reshape((rounds,) + (1,) * len(batch)).expand((rounds, *batch)).clone()
 
 
 def _chunks(gradients: Tensor) -> Iterator[tuple[int, int]]:

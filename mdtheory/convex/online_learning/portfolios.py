@@ -231,6 +231,8 @@ def best_constant_portfolio(
 
 
 def _scaled_relatives(relatives: Tensor, portfolio: Tensor) -> Tensor:
+    # A day's relatives may be in any unit: neither they nor their mean leave the numbers' range.
+    relatives = relatives / relatives.amax(-1, keepdim=True)
     return relatives / (relatives * portfolio).sum(-1, keepdim=True)
 
 

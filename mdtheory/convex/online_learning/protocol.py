@@ -116,9 +116,9 @@ def play(
         decisions, losses, steps = advance(learner, gradients, keep=keep)
         return GameRecord(
             decisions,
-            gradients if keep else None,
+            gradients.clone() if keep else None,
             losses,
-            losses,
+            losses.clone(),
             gradients.sum(0),
             steps,
             environment,
@@ -186,8 +186,9 @@ def _play_rounds(learner: Learner, environment: Environment, rounds: int, keep: 
     batch = tuple(learner.suffered.shape)
     last = getattr(environment, "rounds", None)
     for round_ in range(1, rounds + 1):
+        # The environment gets a copy, and what it gives back may be a buffer that it fills again.
         decision = learner.decision
-        loss, gradient = environment(round_, decision)
+        loss, gradient = environment(round_, decision.clone())
         if not isinstance(loss, Tensor):
             raise TypeError(f"loss: expected a torch.Tensor, got {type(loss).__name__}")
         require_shape("loss", loss, batch)
@@ -196,12 +197,12 @@ def _play_rounds(learner: Learner, environment: Environment, rounds: int, keep: 
             learner.update(gradient, hints(round_ + 1) if known else None)
         else:
             learner.update(gradient)
-        losses.append(loss)
+        losses.append(loss.clone())
         linear.append(learner.loss)
         total = total + gradient
         if keep:
             decisions.append(decision)
-            gradients.append(gradient)
+            gradients.append(gradient.clone())
             if learner.step_size is not None:
                 step = number_like(learner.step_size, total)
                 steps.append(step.expand(batch))

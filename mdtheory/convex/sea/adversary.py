@@ -12,6 +12,7 @@ from mdtheory.checks import (
     require_finite,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_tensor,
     require_values,
@@ -292,11 +293,7 @@ def _curvatures(curvature: float | Sequence[float], dimension: int) -> list[floa
 
 
 def _scale(name: str, value: float | Tensor, like: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        return number_like(require_number(name, value, 0.0), like)
-    require_same_kind(name, value, "moves", like)
-    require_values(name, value, (value >= 0) & value.isfinite(), "finite values >= 0")
-    return value
+    return number_like(require_scale(name, value, like), like)
 
 
 def _largest(stream: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_values
+from mdtheory.checks import require_scale, require_values
 from mdtheory.convex.online_learning.learners import number_like
 
 Value = float | Tensor
@@ -274,10 +274,7 @@ def regret_bound(
 
 
 def _at_least_zero(name: str, value: Value, like: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        return number_like(require_number(name, value, 0.0), like)
-    require_values(name, value, (value >= 0) & value.isfinite(), "finite values >= 0")
-    return value
+    return number_like(require_scale(name, value, like), like)
 
 
 def _required(

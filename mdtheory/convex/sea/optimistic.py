@@ -12,6 +12,7 @@ from mdtheory.checks import (
     require_count,
     require_number,
     require_same_kind,
+    require_scale,
     require_shape,
     require_tensor,
     require_values,
@@ -312,21 +313,8 @@ class Run:
         Returns:
             The tensor, of a shape that broadcasts to the batch.
         """
-        if not isinstance(value, Tensor):
-            return number_like(require_number(name, value, 0.0, strict=strict), self.initial)
-        require_same_kind(name, value, "initial", self.initial)
-        valid = ((value > 0) if strict else (value >= 0)) & value.isfinite()
-        require_values(name, value, valid, f"finite values {'>' if strict else '>='} 0")
-        try:
-            fits = tuple(torch.broadcast_shapes(value.shape, self.batch)) == self.batch
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"{name}: expected a shape that broadcasts to the batch {self.batch}, "
-                f"got {tuple(value.shape)}"
-            )
-        return value
+        scale = require_scale(name, value, self.initial, self.batch, strict=strict, widens=False)
+        return number_like(scale, self.initial).clone()
 
     def limit_gradients(self, bound: float | Tensor | None, regime: str) -> Tensor:
         """The bound on the gradients, which the record will check.
@@ -355,11 +343,13 @@ class Run:
             The gradient :math:`g_t`, shape ``(..., d)``.
         """
         self.round += 1
-        loss, gradient = self.environment(self.round, decision)
+        # The environment gets a copy, and what it gives back may be a buffer that it fills again.
+        loss, gradient = self.environment(self.round, decision.clone())
         if self.round == 1:
             require_shape("loss", loss, self.batch)
             require_shape("gradient", gradient, tuple(self.initial.shape))
             require_same_kind("gradient", gradient, "initial", self.initial)
+        gradient = gradient.clone()
         if self.decision is not None:
             moved = self._square(decision - self.decision)
             self.movement = self.movement + moved
@@ -372,7 +362,7 @@ class Run:
         if self.limit is not None:
             self.longest = torch.maximum(self.longest, self._square(gradient))
         if self.keep:
-            self.kept.append((loss, decision, gradient))
+            self.kept.append((loss.clone(), decision, gradient))
         return gradient
 
     def record(self) -> SeaRecord:

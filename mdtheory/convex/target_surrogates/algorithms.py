@@ -115,7 +115,7 @@ def majorize_minimize(
         account.enter(t, loss._row_values(anchor).mean(-1))
         norms.append(squared_norm(pull(gradient), model).sqrt().expand(run.batch))
         if keep_targets:
-            kept.append(anchor.expand(*run.batch, *anchor.shape[-2:]))
+            kept.append(anchor.expand(*run.batch, *anchor.shape[-2:]).clone())
         if t < rounds:
             end = run.inner(model, current, gradient, run.step)
             current = end.parameters

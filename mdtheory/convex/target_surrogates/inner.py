@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -246,9 +247,9 @@ def steps_tensor(inner_steps: float | Tensor, like: Tensor) -> Tensor:
         ValueError: not whole, or below 1.
     """
     if not isinstance(inner_steps, Tensor):
-        if inner_steps != math.inf:
+        if not isinstance(inner_steps, Real) or inner_steps != math.inf:
             require_count("inner_steps", inner_steps)  # type: ignore[arg-type]
-        return like.new_full((), inner_steps)
+        return like.new_full((), float(inner_steps))
     number = inner_steps.to(like.dtype)
     if values_known(number) and not bool(((number >= 1) & (number == number.floor())).all()):
         raise ValueError(f"inner_steps: expected whole numbers >= 1 or inf, got {inner_steps!r}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_broadcastable,
     require_finite,
     require_number,
@@ -69,7 +71,7 @@ class TargetLoss(ABC):
 
         Raises:
             TypeError: no floating-point tensor, or another dtype than the data.
-            ValueError: a shape that does not fit, or another device.
+            ValueError: a shape that does not fit, another device, or a NaN.
         """
         return self._row_values(self.check_targets("targets", targets))
 
@@ -144,7 +146,7 @@ class TargetLoss(ABC):
 
         Raises:
             TypeError: no floating-point tensor, or another dtype than the data.
-            ValueError: a shape that does not fit, or another device.
+            ValueError: a shape that does not fit, another device, or a NaN.
         """
         require_tensor(name, targets)
         require_same_kind(name, targets, self._name, self.data)
@@ -154,6 +156,7 @@ class TargetLoss(ABC):
                 f"got {tuple(targets.shape)}"
             )
         require_broadcastable(name, targets, self._name, self.data)
+        require_values(name, targets, ~targets.isnan(), "no NaN")
         return targets
 
     @abstractmethod
@@ -211,11 +214,17 @@ class LogisticLoss(TargetLoss):
         self.strong_convexity = self.ridge
 
     def _row_values(self, targets: Tensor) -> Tensor:
-        soft = torch.nn.functional.softplus(targets, threshold=40.0)
-        return (soft - self.data * targets + self.ridge / 2 * targets.square()).sum(-1)
+        # Each half by itself, so that no digits are lost and a weight of 0 silences infinity.
+        softplus = partial(torch.nn.functional.softplus, threshold=40.0)
+        zeros = (1 - self.data) * softplus(torch.where(self.data < 1, targets, 0.0))
+        ones = self.data * softplus(torch.where(self.data > 0, -targets, 0.0))
+        if not self.ridge:
+            return (zeros + ones).sum(-1)
+        return (zeros + ones + self.ridge / 2 * targets.square()).sum(-1)
 
     def _gradient(self, targets: Tensor) -> Tensor:
-        return targets.sigmoid() - self.data + self.ridge * targets
+        slope = (1 - self.data) * targets.sigmoid() - self.data * (-targets).sigmoid()
+        return slope + self.ridge * targets if self.ridge else slope
 
     def _curvature(self, targets: Tensor) -> Tensor:
         probability = targets.sigmoid()
@@ -224,6 +233,8 @@ class LogisticLoss(TargetLoss):
 
 class SoftmaxLoss(TargetLoss):
     r"""Cross-entropy of logits, :math:`\log\sum_j e^{z_j} - \langle y, z\rangle`: :math:`L = 1/2`.
+
+    A logit may be :math:`-\infty`; where its label is 0 the loss is that without this class.
 
     Args:
         labels: probabilities (one-hot rows, for instance), shape ``(..., n, k)``.
@@ -238,8 +249,18 @@ class SoftmaxLoss(TargetLoss):
         super().__init__(labels)
         require_simplex("labels", labels)
 
+    def check_targets(self, name: str, targets: Tensor) -> Tensor:
+        """Refuse what does not fit the data, and rows without a finite largest logit."""
+        super().check_targets(name, targets)
+        require_values(
+            name, targets, targets.amax(-1).isfinite(), "rows with a finite largest logit"
+        )
+        return targets
+
     def _row_values(self, targets: Tensor) -> Tensor:
-        return targets.logsumexp(-1) - (self.data * targets).sum(-1)
+        # A class without a label may have the logit -inf: 0 times infinity is 0.
+        labelled = torch.where(self.data > 0, targets, 0.0)
+        return targets.logsumexp(-1) - (self.data * labelled).sum(-1)
 
     def _gradient(self, targets: Tensor) -> Tensor:
         return targets.softmax(-1) - self.data
@@ -296,13 +317,7 @@ def take_rows(data: Tensor, index: Tensor) -> Tensor:
         return data[index]
     if index.ndim == 1:
         return data[..., index, :]
-    try:
-        batch = torch.broadcast_shapes(data.shape[:-2], index.shape[:-1])
-    except RuntimeError:
-        raise ValueError(
-            f"index: expected leading axes that broadcast with {tuple(data.shape[:-2])}, "
-            f"got {tuple(index.shape[:-1])}"
-        ) from None
+    batch = require_broadcast("index", index.shape[:-1], data.shape[:-2], "the leading axes")
     wide = data.expand(*batch, *data.shape[-2:])
     chosen = index.expand(*batch, index.shape[-1])[..., None]
     return torch.take_along_dim(wide, chosen, -2)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_values
+from mdtheory.checks import require_scale
 from mdtheory.convex.mirror_maps import MirrorMap, dual_step, mirror_step
 from mdtheory.convex.online_learning.learners import number_like
 from mdtheory.convex.target_surrogates.losses import TargetLoss
@@ -146,7 +146,7 @@ def surrogate_change(
     Returns:
         Values of shape ``(...)``.
     """
-    moved = targets - anchor
+    moved = _difference(targets, anchor)
     linear = (gradient * moved).sum(-1)
     if mirror_map is None:
         square = moved.square() if weights is None else weights * moved.square()
@@ -183,12 +183,19 @@ def surrogate_slope(
         Row gradients, shape of the targets.
     """
     if mirror_map is None:
-        moved = targets - anchor if weights is None else weights * (targets - anchor)
+        moved = _difference(targets, anchor)
+        moved = moved if weights is None else weights * moved
     elif coordinates == "primal":
         moved = mirror_map._to_dual(targets) - mirror_map._to_dual(anchor)
     else:
         moved = mirror_map._to_primal(targets) - mirror_map._to_primal(anchor)
     return gradient + moved / step[..., None, None]
+
+
+def _difference(targets: Tensor, anchor: Tensor) -> Tensor:
+    """``targets - anchor``, and 0 where both are the same infinity: logits of a masked class."""
+    same = targets.isinf() & (targets == anchor)
+    return torch.where(same, 0.0, targets) - torch.where(same, 0.0, anchor)
 
 
 def check_geometry(mirror_map: MirrorMap | None, coordinates: str) -> None:
@@ -227,9 +234,4 @@ def positive_tensor(name: str, value: float | Tensor, like: Tensor) -> Tensor:
         TypeError: neither a number nor a tensor of that dtype.
         ValueError: not positive or not finite.
     """
-    if not isinstance(value, Tensor):
-        return number_like(require_number(name, value, 0.0, strict=True), like)
-    if value.dtype != like.dtype:
-        raise TypeError(f"{name}: expected a tensor of {like.dtype}, got {value.dtype}")
-    require_values(name, value, (value > 0) & value.isfinite(), "finite values > 0")
-    return value
+    return number_like(require_scale(name, value, like, strict=True), like)

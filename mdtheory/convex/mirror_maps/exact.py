@@ -1,0 +1,121 @@
+"""Functions of one number that lose no digits where they nearly vanish, with finite gradients.
+
+Logarithms and powers have no derivative at 0; autograd would make a NaN of that as soon as it is
+multiplied by 0. Here the number 0 is a constant: what a mask has put there gets the gradient 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch._C import _functorch
+
+# Below it the series is exact to rounding; above it the difference has lost five bits at most.
+NEAR = 1 / 16
+SERIES = [1 / math.factorial(k) for k in range(9, 1, -1)]
+
+
+def differentiated(*tensors: Tensor) -> bool:
+    """Whether derivatives may be asked of what is computed from the tensors.
+
+    Args:
+        *tensors: tensors of any shape.
+
+    Returns:
+        True where autograd follows one of them, and inside every transform of ``torch.func``,
+        whose outer levels a tensor does not show.
+    """
+    if not torch.is_grad_enabled():
+        return False
+    transformed = _functorch.peek_interpreter_stack() is not None
+    return transformed or any(t.requires_grad for t in tensors)
+
+
+def exp_excess(x: Tensor) -> Tensor:
+    r"""What the exponential exceeds its tangent by, :math:`e^x - 1 - x`, exact also near 0.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        Shape of ``x``, at least 0.
+    """
+    near = x.abs() < NEAR
+    small = torch.where(near, x, 0.0)
+    series = torch.full_like(x, SERIES[0])
+    for coefficient in SERIES[1:]:
+        series = series * small + coefficient
+    return torch.where(near, series * small * small, x.expm1() - x)
+
+
+def log_ratio(x: Tensor, y: Tensor, difference: Tensor | None = None) -> Tensor:
+    r""":math:`\log(x / y)`, exact also where the two nearly agree.
+
+    Args:
+        x: numbers at least 0.
+        y: numbers at least 0, of the same shape; nowhere both are 0.
+        difference: :math:`x - y`, where the caller knows it better than from ``x`` and ``y``.
+
+    Returns:
+        Their shape; infinite where one of the two is 0.
+    """
+    near = (y > x / 2) & (x > y / 2)
+    step = (x - y if difference is None else difference) / torch.where(near, y, 1.0)
+    far = torch.where(near, 1.0, x).log() - torch.where(near, 1.0, y).log()
+    return torch.where(near, torch.where(near, step, 0.0).log1p(), far)
+
+
+def kl_parts(p: Tensor, q: Tensor, delta: Tensor) -> Tensor:
+    r"""Parts :math:`p\delta - p + q` of a divergence, where :math:`\delta = \log(p / q)`.
+
+    Args:
+        p: numbers at least 0.
+        q: numbers at least 0.
+        delta: their logarithm's difference, finite wherever ``p`` is 0.
+
+    Returns:
+        Parts at least 0; infinite where ``delta`` is.
+    """
+    close = (delta.abs() < 1) & (p > 0)
+    return torch.where(close, p * exp_excess(torch.where(close, -delta, 0.0)), p * delta - p + q)
+
+
+def logarithm(x: Tensor) -> Tensor:
+    """Natural logarithm, whose ``-inf`` at 0 is a constant.
+
+    Args:
+        x: numbers at least 0.
+
+    Returns:
+        Shape of ``x``.
+    """
+    zero = x == 0
+    return torch.where(zero, -torch.inf, torch.where(zero, 1.0, x).log())
+
+
+def x_log_x(x: Tensor) -> Tensor:
+    r""":math:`x \log x`, which is 0 at 0.
+
+    Args:
+        x: numbers at least 0.
+
+    Returns:
+        Shape of ``x``.
+    """
+    return x * torch.where(x == 0, 1.0, x).log()
+
+
+def positive_power(base: Tensor, power: float) -> Tensor:
+    """``base ** power`` where the base is positive, 0 elsewhere.
+
+    Args:
+        base: any numbers.
+        power: the exponent.
+
+    Returns:
+        Shape of ``base``.
+    """
+    positive = base > 0
+    return torch.where(positive, torch.where(positive, base, 1.0) ** power, 0.0)
