@@ -1,6 +1,6 @@
 """Two-layer networks on digits: width x factor x steps, for the record in book/results.
 
-Run from the repository root: ``python benchmarks/double_descent_study.py``; about half an hour on
+Run from the repository root: ``python benchmarks/double_descent_study.py``; about a quarter of an hour on
 one core. A configuration and a group of widths, all seeds at once, is one cell of a sweep, whose
 results are kept in ``--folder``: run it again and it goes on where it was.
 
