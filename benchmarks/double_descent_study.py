@@ -1,8 +1,8 @@
 """Two-layer networks on digits: width x factor x steps, for the record in book/results.
 
-Run from the repository root: ``python benchmarks/double_descent_study.py``; about a quarter of an hour on
-one core. A configuration and a group of widths, all seeds at once, is one cell of a sweep, whose
-results are kept in ``--folder``: run it again and it goes on where it was.
+Run from the repository root: ``python benchmarks/double_descent_study.py``; about a quarter of an
+hour on one core. A configuration and a group of widths, all seeds at once, is one cell of a sweep,
+whose results are kept in ``--folder``: run it again and it goes on where it was.
 
 100 training rows, 10 one-hot outputs, so that a network with ``h`` hidden units has 75 h + 10
 weights for 1,000 numbers to fit and can fit them from about h = 13. A fifth of the training labels
