@@ -136,6 +136,18 @@ def test_any_temperature_has_its_equilibrium_and_its_response(tau):
     torch.testing.assert_close(step, response, rtol=1e-7, atol=1e-12)
 
 
+def test_an_answer_of_no_weight_does_not_blur_the_others():
+    """The rounding of a logarithm of -1e300 is no excuse for those of ordinary size."""
+    preference, reference = drawn(4)
+    deep = torch.cat([reference[:3], torch.tensor([-1e300], dtype=F64)]).log_softmax(-1)
+    for tau in (1e-3, 1.0, 1e3):
+        game = nm.PreferenceGame(preference, deep, tau)
+        small = nm.PreferenceGame(preference[:3, :3], deep[:3], tau)
+        nash = nm.regularized_nash(game)
+        torch.testing.assert_close(nash[:3], nm.regularized_nash(small), rtol=1e-9, atol=1e-9)
+        assert nm.exploitability(game, nash) < 1e-11
+
+
 def test_an_endless_step_is_the_best_response_whatever_the_policy():
     preference, reference = drawn(4, 10)
     game = nm.PreferenceGame(preference, reference, 0.3)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import values_known
-from mdtheory.convex.mirror_maps import span
 
 # Newton's method is started at a temperature that is easy and follows it down by this factor, in
 # shorter steps of the temperature where it does not arrive.
@@ -50,7 +49,7 @@ def regularized_equilibrium(
         logs = _followed(newton, tau, tolerance)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (costs, magnet, tau)):
         # Newton's step at the answer has the derivative of the answer, and does not move it.
-        value, _ = newton.residual(logs, tau)
+        value = newton.residual(logs, tau)
         logs = newton.normalize(logs + newton.direction(logs, tau, value))
     return logs
 
@@ -83,12 +82,12 @@ class _Newton:
         for law, part in enumerate(self.owner.split(sizes)):
             part[:, law] = 1
 
-    def residual(self, logs: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-        """The equation's left side, known up to a constant of each law, and its largest span."""
-        cost = (self.costs @ logs.exp()[..., None])[..., 0]
-        value = tau[..., None] * (logs - self.magnet) + cost
-        spans = [span(part) for part in value.split(self.sizes, -1)]
-        return value, torch.stack(spans).amax(0)
+    def residual(self, logs: Tensor, tau: Tensor) -> Tensor:
+        """The equation's left side less its mean under each law: 0 at the answer."""
+        p = logs.exp()
+        value = tau[..., None] * (logs - self.magnet) + (self.costs @ p[..., None])[..., 0]
+        pairs = zip(value.split(self.sizes, -1), p.split(self.sizes, -1), strict=True)
+        return torch.cat([v - (q * v).sum(-1, keepdim=True) for v, q in pairs], -1)
 
     def direction(self, logs: Tensor, tau: Tensor, value: Tensor) -> Tensor:
         """Newton's change of the log-probabilities, beside the constants of the laws."""
@@ -107,20 +106,22 @@ class _Newton:
 
     def solve(self, logs: Tensor, tau: Tensor, tolerance: float) -> Tensor:
         """From an answer nearby, by the longest of the steps 1, 1/2, 1/4, ... that comes nearer."""
-        # What the rounding of log-probabilities and of sums over the actions leaves.
+        # What the rounding of its log-probability and of the sum over the actions leaves of each.
+        reach = 1 + tau[..., None] * (1 + self.magnet.abs())
         eps = torch.finfo(logs.dtype).eps
-        reach = 1 + tau * (1 + self.magnet.abs().amax(-1))
-        floor = (8 * eps * math.sqrt(logs.shape[-1]) * reach).clamp(min=tolerance)
-        value, size = self.residual(logs, tau)
+        slack = (4 * eps * math.sqrt(logs.shape[-1]) * reach).clamp(min=tolerance / 2)
+        value = self.residual(logs, tau)
+        size = (value.abs() / slack).amax(-1)
         for _ in range(NEWTON_STEPS):
-            waiting = size > floor
+            waiting = ~(size <= 1)
             if not bool(waiting.any()):
                 return logs
             change, length = self.direction(logs, tau, value), 1.0
             before = size
             while bool(waiting.any()) and length > 1e-12:
                 trial = self.normalize(logs + length * change)
-                there, left = self.residual(trial, tau)
+                there = self.residual(trial, tau)
+                left = (there.abs() / slack).amax(-1)
                 better = waiting & (left <= (1 - length / 4) * before)
                 logs = torch.where(better[..., None], trial, logs)
                 value = torch.where(better[..., None], there, value)
@@ -131,5 +132,5 @@ class _Newton:
                 break  # what no step brings nearer stays where it is
         raise ArithmeticError(
             f"tolerance: {tolerance!r} was not reached in {NEWTON_STEPS} steps of Newton's method; "
-            f"{(size - floor).clamp(min=0).max().item()!r} more than that is left"
+            f"{size.max().item():.3g} times what is allowed is left"
         )
