@@ -162,12 +162,15 @@ def test_a_chapter_has_its_tests_and_its_answers(chapter):
 # Rule 4: what has outgrown a file becomes a package.
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_module_is_short(name):
+TESTS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *TESTS])
+def test_a_file_is_short(name):
     lines = len((ROOT / name).read_text("utf-8").splitlines())
     assert lines <= LIMIT, (
-        f"{name} has {lines} lines; make it a package of the same name whose __init__ hands on "
-        "its public names"
+        f"{name} has {lines} lines; a module becomes a package of the same name whose __init__ "
+        "hands on its public names, tests are split by subject"
     )
 
 

@@ -83,11 +83,20 @@ class _Newton:
             part[:, law] = 1
 
     def residual(self, logs: Tensor, tau: Tensor) -> Tensor:
-        """The equation's left side less its mean under each law: 0 at the answer."""
-        p = logs.exp()
-        value = tau[..., None] * (logs - self.magnet) + (self.costs @ p[..., None])[..., 0]
-        pairs = zip(value.split(self.sizes, -1), p.split(self.sizes, -1), strict=True)
-        return torch.cat([v - (q * v).sum(-1, keepdim=True) for v, q in pairs], -1)
+        """The equation's left side, known up to a constant of each law."""
+        cost = (self.costs @ logs.exp()[..., None])[..., 0]
+        return tau[..., None] * (logs - self.magnet) + cost
+
+    def left(self, value: Tensor, slack: Tensor) -> Tensor:
+        """How far a residual is from a constant of each law, in units of what each entry may be.
+
+        The least over constants ``c`` of the largest ``|v - c| / slack``.
+        """
+        found = []
+        for v, s in zip(value.split(self.sizes, -1), slack.split(self.sizes, -1), strict=True):
+            apart = v[..., :, None] - v[..., None, :]
+            found.append((apart / (s[..., :, None] + s[..., None, :])).amax((-2, -1)))
+        return torch.stack(found).amax(0)
 
     def direction(self, logs: Tensor, tau: Tensor, value: Tensor) -> Tensor:
         """Newton's change of the log-probabilities, beside the constants of the laws."""
@@ -111,7 +120,7 @@ class _Newton:
         eps = torch.finfo(logs.dtype).eps
         slack = (4 * eps * math.sqrt(logs.shape[-1]) * reach).clamp(min=tolerance / 2)
         value = self.residual(logs, tau)
-        size = (value.abs() / slack).amax(-1)
+        size = self.left(value, slack)
         for _ in range(NEWTON_STEPS):
             waiting = ~(size <= 1)
             if not bool(waiting.any()):
@@ -121,7 +130,7 @@ class _Newton:
             while bool(waiting.any()) and length > 1e-12:
                 trial = self.normalize(logs + length * change)
                 there = self.residual(trial, tau)
-                left = (there.abs() / slack).amax(-1)
+                left = self.left(there, slack)
                 better = waiting & (left <= (1 - length / 4) * before)
                 logs = torch.where(better[..., None], trial, logs)
                 value = torch.where(better[..., None], there, value)

@@ -1,13 +1,12 @@
-"""A small course for the tests: one assignment of two problems."""
+"""A small course for tests: an assignment of two problems, released, and submissions to it."""
 
+import textwrap
 from pathlib import Path
 
 import nbformat
 
 import mdtheory.course.classroom as classroom
-from mdtheory.course import (
-    release,
-)
+from mdtheory.course import load_grader, release
 
 SOURCE = """\
 ---
@@ -117,3 +116,10 @@ def submit(course: Path, student: str, total: str = TOTAL, largest: str = LARGES
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return path
+
+
+def small_grader(folder: Path, text: str = GRADER):
+    path = folder / "convex" / "mirror_maps.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(textwrap.dedent(text), "utf-8")
+    return load_grader(path)

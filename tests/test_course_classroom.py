@@ -1,5 +1,6 @@
-"""A course: making it, releasing it, and what is refused."""
+"""A course: making it, releasing it, and what it refuses."""
 
+import builtins
 import json
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from mdtheory.course import (
     release,
     report,
 )
-from tests.sums_course import GRADER, make_course, submit, write_exercises
-
-# A course ---------------------------------------------------------------------------------------
+from tests.classroom import (
+    make_course,
+    submit,
+    write_exercises,
+)
 
 
 def test_a_new_course_holds_a_private_copy_of_the_assignments(tmp_path):
@@ -113,16 +116,6 @@ def test_collecting_and_grading_need_a_release(tmp_path):
             step()
 
 
-def test_points_must_be_the_same_in_the_source_and_its_grader(tmp_path):
-    write_exercises(tmp_path / "exercises")
-    (tmp_path / "course.json").write_text('{"seed": 7}', "utf-8")
-    (tmp_path / "nbgrader_config.py").write_text(classroom.CONFIG.format(name="x"), "utf-8")
-    path = tmp_path / "exercises" / "convex" / "mirror_maps.py"
-    path.write_text(GRADER.replace('"total": 2', '"total": 3'), "utf-8")
-    with pytest.raises(CourseError, match="POINTS"):
-        release(tmp_path, [])
-
-
 def test_a_source_that_nbgrader_refuses_is_told_in_its_words(tmp_path):
     write_exercises(tmp_path / "exercises")
     (tmp_path / "course.json").write_text('{"seed": 7}', "utf-8")
@@ -164,3 +157,29 @@ def test_nobody_is_graded_when_the_reference_cannot_run(tmp_path):
     submit(course, "ada")
     with pytest.raises(CourseError, match="could not run: ModuleNotFoundError: No module named"):
         grade(course, "mirror_maps")
+
+
+def test_without_the_extra_the_message_says_what_to_install(released, tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    import mdtheory.checks
+
+    def missing(name, *rest):
+        if name.split(".")[0] in ("nbgrader", "nbformat", "jupytext"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(mdtheory.checks.importlib, "import_module", missing)
+    for step in (lambda: release(released, []), lambda: report_with_marks(released, tmp_path)):
+        with pytest.raises(ImportError, match=r"pip install 'mdtheory\[course\]'"):
+            step()
+
+
+def report_with_marks(course: Path, folder: Path):
+    """Ask for a report of a course that seems to be graded."""
+    copy = folder / "copy"
+    write_exercises(copy / "exercises")
+    for name in ("course.json", "nbgrader_config.py"):
+        (copy / name).write_bytes((course / name).read_bytes())
+    (copy / "marks" / "mirror_maps").mkdir(parents=True)
+    return report(copy)
