@@ -31,7 +31,7 @@ from mdtheory.convex.target_surrogates import (
 )
 from mdtheory.runs import check_bound, check_identity
 from tests.polish import guessed, polished
-from tests.refused import breaks, differ
+from tests.refused import bound, breaks, differ, fails, identity
 
 F64 = torch.float64
 N, D, K = 12, 4, 3
@@ -127,8 +127,9 @@ def test_the_surrogate_lies_above_the_loss(name, model):
 def test_with_three_times_the_step_it_does_not(name):
     loss, many = LOSSES[name], draw(LINE, name, 1000, scale=0.5)
     anchor = LINE(torch.zeros(D, WIDTH[name], dtype=F64))
+    value, right = loss.value(LINE(many)), surrogate(loss, LINE(many), anchor, 1 / loss.smoothness)
     upper = surrogate(loss, LINE(many), anchor, 3 / loss.smoothness)
-    assert breaks("thm-majorisation", loss.value(LINE(many)), upper)
+    fails(bound("thm-majorisation"), value, upper, true=(value, right))
     if name == "squared":  # there at every parameter whose targets are others
         assert bool((upper < loss.value(LINE(many))).all())
 
@@ -170,8 +171,9 @@ def test_sums_for_means_change_the_gap():
     """Taking the proximity term as a sum over the rows and the loss as a mean is another thing."""
     loss, targets = LOSSES["squared"], LINE(draw(LINE, "squared", 5))
     gap = surrogate(loss, targets, targets[:1], 0.5) - loss.value(targets)
-    summed = (1 / 0.5 - 1) / 2 * (targets - targets[:1]).square().sum((-2, -1))
-    assert differ("thm-majorisation", gap, summed)
+    apart = (1 / 0.5 - 1) / 2 * (targets - targets[:1]).square().sum(-1)
+    true, order = (gap, apart.mean(-1)), "the mean over the rows is dropped"
+    fails(identity("thm-majorisation"), gap, apart.sum(-1), true=true, scaled=order)
 
 
 # The half step.
@@ -330,9 +332,13 @@ def test_other_filters_are_not_the_loop():
     def filtered(phi):
         return here - eta * basis @ (phi[:, None] * (basis.T @ slope(loss, LINE, here)))
 
-    assert differ("prop-inner-steps", ours, filtered((1 - (1 - a * s) ** (m - 1)) / s))
-    assert differ("prop-inner-steps", ours, filtered((1 - (1 - a * N * s) ** m) / (N * s)))
-    assert differ("prop-inner-steps", ours, filtered(a * m + 0 * s))
+    true = (ours, filtered((1 - (1 - a * s) ** m) / s))
+    for wrong in (
+        (1 - (1 - a * s) ** (m - 1)) / s,
+        (1 - (1 - a * N * s) ** m) / (N * s),
+        a * m + 0 * s,
+    ):
+        fails(identity("prop-inner-steps"), ours, filtered(wrong), true=true, tolerance=1e-9)
 
 
 @pytest.mark.theorem("prop-inner-steps", "equality")
@@ -435,7 +441,6 @@ def test_the_slow_rate_without_strong_convexity():
     excess = record.losses[1:] - loss.value(goal)
     bound = square(record.targets[0] - goal) / (8 * times)
     check_bound("thm-exact-projection", excess, bound)
-    assert breaks("thm-exact-projection", excess, bound / 100)
 
 
 @pytest.mark.theorem("thm-exact-projection", "equality")
@@ -455,14 +460,18 @@ def test_the_squared_rate_is_not_true_of_the_distance():
     record = majorize_minimize(loss, LINE, start, eta, 5, math.inf, keep_targets=True)
     far = square(record.targets - goal).sqrt()
     times = torch.arange(1, 6, dtype=F64)[:, None]
-    assert breaks("thm-exact-projection", far[1:], 0.7 ** (2 * times) * far[0])
+    true, wrong = (far[1:], 0.7**times * far[0]), 0.7 ** (2 * times) * far[0]
+    fails(bound("thm-exact-projection"), far[1:], wrong, true=true)
     once = majorize_minimize(loss, LINE, start, eta, 5, 1, keep_targets=True)  # m = 1 has no rate
     short = square(once.targets - goal).sqrt()
     assert breaks("thm-exact-projection", short[1:], 0.7**times * short[0])
     long = majorize_minimize(loss, LINE, start, 2.5, 5, math.inf, keep_targets=True)
+    start = square(long.targets[0] - goal)
+    check_bound(
+        "thm-exact-projection", record.losses[1:] - loss.value(goal), start / (2 * eta * times)
+    )
     excess = long.losses[1:] - loss.value(goal)
-    bound = square(long.targets[0] - goal) / (5 * times)
-    assert breaks("thm-exact-projection", excess, bound)
+    assert breaks("thm-exact-projection", excess, start / (5 * times))
 
 
 @pytest.mark.theorem("prop-reparametrisation", "equality")
@@ -489,6 +498,9 @@ def test_coordinates_matter_to_finitely_many_steps():
         ours = majorize_minimize(loss, LINE, start, 4.0, 3, m, keep_targets=True)
         theirs = majorize_minimize(loss, other, turn @ start, 4.0, 3, m, keep_targets=True)
         assert differ("prop-reparametrisation", ours.targets, theirs.targets)
+    ours = majorize_minimize(loss, LINE, start, 4.0, 3, math.inf, keep_targets=True)
+    theirs = majorize_minimize(loss, other, turn @ start, 4.0, 3, math.inf, keep_targets=True)
+    check_identity("prop-reparametrisation", ours.targets, theirs.targets, tolerance=1e-9)
     # One parameter, scaled by 2, the same alpha: the targets move a quarter as far.
     x, loss = normal(N, 1, seed=19), LOSSES["squared"]
     zero = torch.zeros(1, 1, dtype=F64)
@@ -612,6 +624,11 @@ def test_the_recursion_fails_for_a_step_fit_for_all_rows():
     loss, model = SquaredLoss(normal(n, 1, seed=20)), LinearModel(normal(n, n, seed=21))
     start = normal(n, 1, seed=22)
     before = square(model(start) - loss.data)
+    right = one_round(loss, model, start, 0.5 / n, 1, proximity="all") - loss.data
+    check_bound(
+        "thm-target-sgd", square(right).mean().sqrt(),
+        recursion(loss, 1.0, n, 1, 0.5 / n, loss.data, before),
+    )  # fmt: skip
     after = square(one_round(loss, model, start, 0.5, 1, proximity="all") - loss.data).mean()
     assert breaks("thm-target-sgd", after.sqrt(), (0.5 * before).sqrt())
 
@@ -673,13 +690,14 @@ def test_a_smaller_step_majorises(mirror_map, loss, z, anchor):
 @pytest.mark.theorem("prop-relative-smoothness", "mutant")
 @DUAL
 def test_a_larger_step_or_another_loss_does_not(mirror_map, loss, z, anchor):
+    value, right = loss.value(z), surrogate(loss, z, anchor, 1.0, mirror_map, coordinates="dual")
     lower = surrogate(loss, z, anchor, 1.1, mirror_map, coordinates="dual")
-    assert breaks("prop-relative-smoothness", loss.value(z), lower)
+    fails(bound("prop-relative-smoothness"), value, lower, true=(value, right))
     # The divergence the wrong way round: of probabilities, not of logits.
     before, after = chances(mirror_map, anchor), chances(mirror_map, z)
     linear = (loss.gradient(anchor) * (z - anchor)).sum(-1).mean(-1)
     wrong = loss.value(anchor) + linear + mirror_map.divergence(after, before).mean(-1)
-    assert differ("prop-relative-smoothness", wrong, loss.value(z))
+    fails(identity("prop-relative-smoothness"), wrong, value, true=(right, value), tolerance=1e-9)
 
 
 @pytest.mark.theorem("prop-relative-smoothness", "mutant")
