@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from mdtheory.nlhf.mirror_prox import nash_mirror_prox
-from mdtheory.nlhf.nash_md import kl, regularized_nash
+from mdtheory.nlhf.nash_md import PreferenceGame, kl, regularized_nash
 
 GAMES, ITERATIONS, REPEATS, TOLERANCE = 200, 120, 5, 1e-8
 SIZES = (4, 8, 12, 20)
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
-def random_games(actions: int) -> Batch:
+def random_games(actions: int) -> PreferenceGame:
     """Preferences that are uniform in [0, 1], random references, temperatures from .05 to 1."""
     generator = torch.Generator().manual_seed(actions)
     shape = (GAMES, actions, actions)
@@ -29,17 +28,19 @@ def random_games(actions: int) -> Batch:
     eye = torch.eye(actions, dtype=torch.float64)
     preference = upper + (1 - upper.mT).tril(-1) + eye / 2
     draws = torch.randn(GAMES, actions, generator=generator, dtype=torch.float64)
-    return preference, draws.log_softmax(-1), torch.linspace(0.05, 1, GAMES, dtype=torch.float64)
+    tau = torch.linspace(0.05, 1, GAMES, dtype=torch.float64)
+    return PreferenceGame(preference, draws.log_softmax(-1), tau)
 
 
-def together(games: Batch) -> Tensor:
-    return nash_mirror_prox(*games, ITERATIONS)
+def together(games: PreferenceGame) -> Tensor:
+    return nash_mirror_prox(games, ITERATIONS)
 
 
-def one_by_one(games: Batch) -> Tensor:
+def one_by_one(games: PreferenceGame) -> Tensor:
+    each = zip(games.preference, games.reference, games.temperature, strict=True)
     return torch.stack([
-        nash_mirror_prox(preference, reference, temperature.item(), ITERATIONS)
-        for preference, reference, temperature in zip(*games, strict=True)
+        nash_mirror_prox(PreferenceGame(preference, reference, tau.item()), ITERATIONS)
+        for preference, reference, tau in each
     ])  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def one_by_one(games: Batch) -> Tensor:
 def test_a_batch_of_games(benchmark, actions):
     games = random_games(actions)
     policy = benchmark.pedantic(together, (games,), rounds=REPEATS, warmup_rounds=1)
-    assert kl(regularized_nash(*games), policy).max() < TOLERANCE
+    assert kl(regularized_nash(games), policy).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("actions", SIZES)
@@ -74,7 +75,7 @@ def main() -> None:
     """Print both sides."""
     for actions in SIZES:
         games = random_games(actions)
-        star = regularized_nash(*games)
+        star = regularized_nash(games)
         together(games)
         slow, alone = seconds(lambda games=games: one_by_one(games), 2)
         fast, policy = seconds(lambda games=games: together(games))

@@ -26,6 +26,7 @@ from mdtheory.nlhf.mirror_prox import (
     preference_mirror_descent_iterates,
 )
 from mdtheory.nlhf.nash_md import (
+    PreferenceGame,
     cyclic_preference,
     kl,
     nash_md_iterates,
@@ -39,27 +40,26 @@ LIMITS = {3: 20_000, 20: 20_000, 100: 8_000, 300: 4_000, 1000: 2_000}
 TEMPERATURES = (0.02, 0.1, 0.5)
 ACCURACIES = (1e-2, 1e-4, 1e-6, 1e-8)
 STEPS = 2.0 ** (torch.arange(0, 97, dtype=torch.float64) / 16)  # from 1 to 64
-Games = tuple[Tensor, Tensor, float]
 Rows = list[tuple[object, ...]]
 
 
-def prox(step: float) -> Callable[[Games, int], Iterator[Tensor]]:
-    def run(games: Games, queries: int) -> Iterator[Tensor]:
-        return (now.policy for now in nash_mirror_prox_iterates(*games, queries // 2, step))
+def prox(step: float) -> Callable[[PreferenceGame, int], Iterator[Tensor]]:
+    def run(games: PreferenceGame, queries: int) -> Iterator[Tensor]:
+        return (now.policy for now in nash_mirror_prox_iterates(games, queries // 2, step))
 
     return run
 
 
-def longest(games: Games, queries: int) -> Iterator[Tensor]:
-    return prox(float(largest_step(games[2])))(games, queries)
+def longest(games: PreferenceGame, queries: int) -> Iterator[Tensor]:
+    return prox(float(largest_step(games.temperature)))(games, queries)
 
 
-def single(games: Games, queries: int) -> Iterator[Tensor]:
-    return preference_mirror_descent_iterates(*games, queries)
+def single(games: PreferenceGame, queries: int) -> Iterator[Tensor]:
+    return preference_mirror_descent_iterates(games, queries)
 
 
-def nash_md(games: Games, queries: int) -> Iterator[Tensor]:
-    return nash_md_iterates(*games, queries)
+def nash_md(games: PreferenceGame, queries: int) -> Iterator[Tensor]:
+    return nash_md_iterates(games, queries)
 
 
 METHODS = {
@@ -80,9 +80,8 @@ def random_games(actions: int, count: int, generator: torch.Generator) -> tuple[
 
 def methods(rows: Rows, actions: int, tau: float, generator: torch.Generator) -> None:
     """The rows ``reach`` and ``curve`` of one number of actions and one temperature."""
-    preference, reference = random_games(actions, GAMES[actions], generator)
-    games = (preference, reference, tau)
-    star, limit = regularized_nash(*games), LIMITS[actions]
+    games = PreferenceGame(*random_games(actions, GAMES[actions], generator), tau)
+    star, limit = regularized_nash(games), LIMITS[actions]
     for name, (run, per_iteration) in METHODS.items():
         needed = {accuracy: torch.full((len(star),), float(limit)) for accuracy in ACCURACIES}
         head = (name, actions, tau, len(star))
@@ -104,11 +103,11 @@ def methods(rows: Rows, actions: int, tau: float, generator: torch.Generator) ->
 
 def steps(rows: Rows, name: str, preference: Tensor, reference: Tensor, tau: float) -> None:
     """The row ``step`` of some games: all steps of the grid are one batch."""
-    star = regularized_nash(preference, reference, tau)
+    star = regularized_nash(PreferenceGame(preference, reference, tau))
     grid = STEPS.to(preference)[:, None].expand(-1, len(star))
-    games = (preference.expand(len(grid), *preference.shape), reference, tau)
+    games = PreferenceGame(preference.expand(len(grid), *preference.shape), reference, tau)
     good, before = torch.ones_like(grid, dtype=torch.bool), None
-    for now in nash_mirror_prox_iterates(*games, STEP_ITERATIONS, grid):
+    for now in nash_mirror_prox_iterates(games, STEP_ITERATIONS, grid):
         far = kl(star, now.policy)
         if before is not None:
             good &= (far * (1 + grid * tau) <= before * (1 + 1e-9)) | (before < 1e-10)

@@ -71,11 +71,11 @@ def games() -> None:
         generator = torch.Generator().manual_seed(n)
         preference = nm.random_preference(n, generator, (GAMES,))
         reference = torch.randn(GAMES, n, generator=generator, dtype=F64).log_softmax(-1)
-        nash = nm.regularized_nash(preference, reference, tau)
-        last = nm.nash_md(preference, reference, tau, ITERATIONS)
+        game = nm.PreferenceGame(preference, reference, tau)
+        nash, last = nm.regularized_nash(game), nm.nash_md(game, ITERATIONS)
         far = nm.kl(nash, last)
         needed = torch.zeros_like(far)
-        run = nm.nash_md_iterates(preference, reference, tau, 4 * ITERATIONS)
+        run = nm.nash_md_iterates(game, 4 * ITERATIONS)
         for t, policy in enumerate(run):
             if t % 50 == 0:
                 away = nm.kl(nash, policy) > CLOSE
@@ -108,15 +108,15 @@ def sequences() -> None:
         rlhf = space.log_probs(nm.reward_pg(space, reward, logits, tau, steps, learning_rate=rate))
         game = nm.PreferenceGame(preference, mu, tau)
         trained = {"RLHF": ([0.0], rlhf[None])}
-        trained["Nash"] = ([0.0], nm.regularized_nash(preference, mu, tau)[None])
+        trained["Nash"] = ([0.0], nm.regularized_nash(game)[None])
         more = {
             "samples": samples or None,
             "generator": torch.Generator().manual_seed(99),
             "learning_rate": rate,
         }
-        found = nm.nash_md_pg(space, preference, logits, tau, steps, betas, **more)
+        found = nm.nash_md_pg(space, game, steps, betas, **more)
         trained["Nash-MD-PG"] = (BETAS, space.log_probs(found))
-        found = nm.nash_ema_pg(space, preference, logits, tau, steps, decays, **more)
+        found = nm.nash_ema_pg(space, game, steps, decays, **more)
         trained["Nash-EMA-PG"] = (DECAYS, space.log_probs(found))
         for method, (weights, policies) in trained.items():
             gain = game.exploitability(policies)

@@ -1,17 +1,21 @@
 """The command line: ``mdtheory course ...``.
 
 Exit codes: 0 it was done, 1 it could not be done (the reason is on standard error), 2 it was asked
-for in a way that is not understood.
+for in a way that is not understood, 3 it was done, but something is left for you to do: a
+submission could not be run or not be taken (the list is on standard error).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mdtheory
+
+# The exit code when something is left to do.
+LEFT = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,70 +50,88 @@ def _parser() -> argparse.ArgumentParser:
     course = subjects.add_parser("course", help="the book's assignments as an nbgrader course")
     steps = course.add_subparsers(title="steps", required=True, metavar="STEP")
 
-    new = steps.add_parser("new", help="make a course in a new folder")
-    new.set_defaults(command=_new)
+    def step(
+        name: str, command: Callable[[argparse.Namespace], int], words: str, *, one: bool
+    ) -> argparse.ArgumentParser:
+        added = steps.add_parser(name, help=words, description=words)
+        added.set_defaults(command=command)
+        added.add_argument("dir", type=Path, metavar="DIR", help="the course's folder")
+        if one:
+            added.add_argument("name", metavar="ASSIGNMENT")
+        return added
 
-    release = steps.add_parser("release", help="make the students' notebooks")
-    release.set_defaults(command=_release)
-
-    collect = steps.add_parser("collect", help="take submissions from a plain folder")
-    collect.set_defaults(command=_collect)
-
-    grade = steps.add_parser("grade", help="mark all submissions of an assignment")
-    grade.set_defaults(command=_grade)
-
-    report = steps.add_parser("report", help="one table of all marks")
-    report.set_defaults(command=_report)
-
-    for step in (new, release, collect, grade, report):
-        step.add_argument("dir", type=Path, metavar="DIR", help="the course's folder")
+    new = step("new", _new, "make a course in a new folder", one=False)
+    new.add_argument(
+        "--from", dest="old", type=Path, metavar="OLD", help="with the assignments of this course"
+    )
+    release = step("release", _release, "make the students' notebooks", one=False)
     release.add_argument("names", nargs="*", metavar="ASSIGNMENT", help="all, if none is named")
-    for step in (collect, grade):
-        step.add_argument("name", metavar="ASSIGNMENT")
-    collect.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="holds STUDENT.ipynb, STUDENT.md or STUDENT.py, or STUDENT/ASSIGNMENT.ipynb",
+    due = step("due", _due, "set when an assignment is due, for late penalties", one=True)
+    due.add_argument("when", metavar="WHEN", help="such as '2027-01-31 23:59 UTC'")
+    roster = step("roster", _roster, "take the list of students", one=False)
+    roster.add_argument("file", type=Path, metavar="FILE.csv")
+    collect = step("collect", _collect, "take submissions from a folder", one=True)
+    collect.add_argument("folder", type=Path, metavar="FOLDER", help=FOLDER)
+    grade = step("grade", _grade, "mark the submissions of an assignment", one=True)
+    grade.add_argument(
+        "--from", dest="folder", type=Path, metavar="FOLDER", help=f"first collect. {FOLDER}"
     )
     grade.add_argument(
-        "--from",
-        dest="folder",
-        type=Path,
-        metavar="FOLDER",
-        help="first take submissions from this plain folder, as `collect` does",
+        "--student", dest="students", action="append", metavar="NAME", help="only this one; repeat"
     )
     grade.add_argument(
-        "--time-limit",
-        type=_seconds,
-        default=300.0,
-        metavar="S",
-        help="seconds for one submission (default: %(default)g)",
+        "--jobs", type=_count, default=1, metavar="N", help="submissions that run at once"
     )
+    for option, default, what in (
+        ("--time-limit", 300.0, "seconds for one submission"),
+        ("--cell-time-limit", 60.0, "seconds for one cell of it"),
+        ("--memory", 4.0, "GB for one submission"),
+    ):
+        grade.add_argument(
+            option,
+            type=_amount,
+            default=default,
+            metavar="X",
+            help=f"{what} (default: {default:g})",
+        )
     grade.add_argument(
-        "--cell-time-limit",
-        type=_seconds,
-        default=60.0,
-        metavar="S",
-        help="seconds for one cell of it (default: %(default)g)",
+        "--walls",
+        choices=("user", "bubblewrap", "limits"),
+        help="isolate submissions in this way or not at all (default: the best that can be had)",
     )
+    step("report", _report, "one table of all marks", one=False)
+    step("statistics", _statistics, "how each problem went", one=True)
+    alike = step("similar", _similar, "submissions that are alike, to look at", one=True)
+    alike.add_argument("--least", type=_amount, default=0.5, metavar="X", help="(default: 0.5)")
+    export = step("export", _export, "a table for Moodle's or Canvas's import", one=True)
+    export.add_argument("system", choices=("moodle", "canvas"))
+    export.add_argument("--title", metavar="TEXT", help="the column's title there")
     return parser
 
 
-def _seconds(text: str) -> float:
+FOLDER = "it holds STUDENT.ipynb, STUDENT/ASSIGNMENT.ipynb, or a download of Moodle or Canvas"
+
+
+def _amount(text: str) -> float:
     try:
-        seconds = float(text)
+        amount = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
-    return seconds
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return amount
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
+    return int(text)
 
 
 def _new(parsed: argparse.Namespace) -> int:
     from mdtheory.course import new_course
 
-    names = new_course(parsed.dir)
+    names = new_course(parsed.dir, parsed.old)
     print(f"{parsed.dir}: a course with {len(names)} assignments: {', '.join(names)}")
     print(f"Edit them in {parsed.dir / 'exercises'}; then: mdtheory course release {parsed.dir}")
     return 0
@@ -123,21 +145,37 @@ def _release(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _due(parsed: argparse.Namespace) -> int:
+    from mdtheory.course import set_due
+
+    set_due(parsed.dir, parsed.name, parsed.when)
+    print(f"{parsed.name} is due {parsed.when}")
+    return 0
+
+
+def _roster(parsed: argparse.Namespace) -> int:
+    from mdtheory.course import set_roster
+
+    people = set_roster(parsed.dir, parsed.file)
+    print(f"{len(people)} students: {', '.join(person.student for person in people)}")
+    return 0
+
+
 def _collect(parsed: argparse.Namespace) -> int:
     from mdtheory.course import collect, left_over
 
     students = collect(parsed.dir, parsed.name, parsed.folder)
-    if left := left_over(parsed.name, parsed.folder):
-        print(f"not taken: {', '.join(left)}", file=sys.stderr)
     print(f"{len(students)} submissions: {', '.join(students)}")
-    return 0
+    left = left_over(parsed.name, parsed.folder, parsed.dir)
+    if left:
+        print("Not taken:", *left, sep="\n  ", file=sys.stderr)
+    return LEFT if left else 0
 
 
 def _grade(parsed: argparse.Namespace) -> int:
-    from mdtheory.course import Limits, Result, grade
+    from mdtheory.course import Allowance, Limits, Result, grade
 
-    if parsed.folder is not None:
-        _collect(parsed)
+    code = _collect(parsed) if parsed.folder is not None else 0
 
     def tell(result: Result) -> None:
         points = sum(verdict.points for verdict in result.verdicts)
@@ -146,8 +184,21 @@ def _grade(parsed: argparse.Namespace) -> int:
             words += f"  {result.status}: {result.reason}"
         print(f"{result.student:20s} {words}", flush=True)
 
+    def say(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+        last.append(words)
+
+    last: list[str] = []
+    allowance = Allowance(memory=int(parsed.memory * 2**30))
     results = grade(
-        parsed.dir, parsed.name, Limits(parsed.time_limit, parsed.cell_time_limit), tell
+        parsed.dir,
+        parsed.name,
+        Limits(parsed.time_limit, parsed.cell_time_limit, allowance),
+        tell,
+        students=parsed.students,
+        jobs=parsed.jobs,
+        walls=[parsed.walls] if parsed.walls else None,
+        say=say,
     )
     counts = {
         status: sum(result.status == status for result in results)
@@ -156,20 +207,59 @@ def _grade(parsed: argparse.Namespace) -> int:
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
     print(f"Marks: {parsed.dir / 'marks' / f'{parsed.name}.csv'}")
     print(f"Feedback: {parsed.dir / 'feedback'}/STUDENT/{parsed.name}/{parsed.name}.html")
-    return 0
+    print(f"Submissions: {last[-1] if last else 'run'}")
+    write_to = [result for result in results if result.status != "graded"]
+    if write_to:
+        print("Could not run, or not to the end; write to:", file=sys.stderr)
+        for result in write_to:
+            print(f"  {result.student}: {result.status}: {result.reason}", file=sys.stderr)
+    return LEFT if write_to else code
 
 
 def _report(parsed: argparse.Namespace) -> int:
     from mdtheory.course import report
+    from mdtheory.course.reporting import warnings_of
 
-    header, rows = report(parsed.dir)
+    _show(*report(parsed.dir))
+    print(f"Table: {parsed.dir / 'marks' / 'report.csv'}")
+    for warning in warnings_of(parsed.dir):
+        print(warning, file=sys.stderr)
+    return 0
+
+
+def _statistics(parsed: argparse.Namespace) -> int:
+    from mdtheory.course.statistics import statistics
+
+    _show(*statistics(parsed.dir, parsed.name))
+    print(f"Picture: {parsed.dir / 'marks' / f'{parsed.name}-statistics.png'}")
+    return 0
+
+
+def _similar(parsed: argparse.Namespace) -> int:
+    from mdtheory.course.statistics import similar
+
+    pairs = similar(parsed.dir, parsed.name, parsed.least)
+    _show(["share", "one", "another"], [[f"{s:.0%}", one, two] for s, one, two in pairs])
+    print("A list to look at, not a verdict: short right answers are often alike.")
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from mdtheory.course.reporting import export
+
+    path, missing = export(parsed.dir, parsed.name, parsed.system, parsed.title)
+    print(f"Table: {path}")
+    if missing:
+        print(f"Not in the roster: {', '.join(missing)}", file=sys.stderr)
+    return LEFT if missing else 0
+
+
+def _show(header: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
-    print(f"Table: {parsed.dir / 'marks' / 'report.csv'}")
-    return 0
 
 
 if __name__ == "__main__":

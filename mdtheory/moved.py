@@ -15,6 +15,7 @@ from types import ModuleType
 # missed asks for it at its end: ``__getattr__ = moved.names_of(__name__)``.
 MOVED: dict[str, str] = {
     "mdtheory.convex.mirror_maps.dual_step_unchecked": "mdtheory.convex.mirror_maps.dual_step",
+    "mdtheory.nlhf.nash_md.regularized_exploitability": "mdtheory.nlhf.games.exploitability",
     "mdtheory.rl.mdpo.advantages": "mdtheory.agents.advantages",
     "mdtheory.rl.mdpo.checkpoints": "mdtheory.agents.checkpoints",
     "mdtheory.rl.mdpo.distributions": "mdtheory.agents.distributions",

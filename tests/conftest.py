@@ -44,6 +44,25 @@ def pytest_collection_modifyitems(items):
         raise pytest.UsageError(f"give these parameters ids that do not move: {moving}")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """The table of assignments: what their graders made of right and wrong answers."""
+    rows = [
+        value
+        for status in ("passed", "failed")
+        for report in terminalreporter.stats.get(status, [])
+        for name, value in report.user_properties
+        if name == "answers"
+    ]
+    if rows:
+        header = ["assignment", "problems", "right answers accepted", "wrong answers caught"]
+        table = [header, *(list(map(str, row)) for row in sorted(rows))]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        terminalreporter.section("assignments, over problems and seeds")
+        for row in table:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            terminalreporter.write_line("  ".join(cells).rstrip())
+
+
 @pytest.fixture(scope="session")
 def elsewhere() -> str:
     """A device other than the CPU for fake tensors, which have no values.

@@ -35,9 +35,11 @@ def test_the_package_runs_as_a_module():
         (["course", "mark"], "invalid choice"),
         (["course", "new"], "DIR"),
         (["course", "grade", "here"], "ASSIGNMENT"),
-        (["course", "grade", "here", "x", "--time-limit", "soon"], "positive number of seconds"),
-        (["course", "grade", "here", "x", "--cell-time-limit", "0"], "positive number of seconds"),
-        (["course", "grade", "here", "x", "--time-limit", "inf"], "positive number of seconds"),
+        (["course", "grade", "here", "x", "--time-limit", "soon"], "positive number"),
+        (["course", "grade", "here", "x", "--cell-time-limit", "0"], "positive number"),
+        (["course", "grade", "here", "x", "--jobs", "0"], "positive whole number"),
+        (["course", "grade", "here", "x", "--walls", "paper"], "invalid choice"),
+        (["course", "grade", "here", "x", "--time-limit", "inf"], "positive number"),
     ],
 )
 def test_what_is_not_understood_is_usage(capsys, words, message):
@@ -79,8 +81,9 @@ def test_grading_tells_could_not_run_from_wrong(tmp_path, capsys, monkeypatch):
     """What is printed of results; the grading itself has its own tests."""
     asked = []
 
-    def grade(course, name, limits, tell):
-        asked.append((course, name, limits))
+    def grade(course, name, limits, tell, *, students, jobs, walls, say):
+        asked.append((course, name, limits, students, jobs, walls))
+        say("limits alone")
         results = [
             Result("ada", "graded", "", [Verdict("total", 1.5, 2, "partly right")]),
             Result("bob", "could not run", "no file x.ipynb"),
@@ -100,11 +103,19 @@ def test_grading_tells_could_not_run_from_wrong(tmp_path, capsys, monkeypatch):
     inbox.mkdir()
     (inbox / "gus.docx").write_text("")
     words = ["course", "grade", str(tmp_path), "sums", "--from", str(inbox), "--time-limit", "9"]
-    assert main(words) == 0
+    assert main([*words, "--jobs", "3", "--student", "ada", "--student", "bob"]) == 3
     assert asked[0] == inbox
-    assert asked[1] == (tmp_path, "sums", Limits(notebook=9.0, cell=60.0))
+    limits = Limits(notebook=9.0, cell=60.0)
+    assert asked[1] == (tmp_path, "sums", limits, ["ada", "bob"], 3, None)
     printed = capsys.readouterr()
-    assert printed.err == "not taken: gus.docx\n"
+    assert printed.err.splitlines() == [
+        "Not taken:",
+        "  gus.docx: is no notebook; expected STUDENT.ipynb or STUDENT/sums.ipynb",
+        "limits alone",
+        "Could not run, or not to the end; write to:",
+        "  bob: could not run: no file x.ipynb",
+        "  cyd: stopped: the kernel died",
+    ]
     lines = printed.out.splitlines()
     assert [line.split(maxsplit=1) for line in lines[1:4]] == [
         ["ada", "1.5 of 2"],
@@ -113,13 +124,17 @@ def test_grading_tells_could_not_run_from_wrong(tmp_path, capsys, monkeypatch):
     ]
     assert lines[4] == "1 graded, 1 stopped, 1 could not run"
     assert str(tmp_path / "marks" / "sums.csv") in lines[5]
+    assert lines[7] == "Submissions: limits alone"
 
 
 def test_the_report_is_a_table(tmp_path, capsys, monkeypatch):
     table = ["student", "sums (of 4)", "total"], [["ada", "4", "4"], ["bob", "could not run", "0"]]
     monkeypatch.setattr(mdtheory.course, "report", lambda course: table)
+    monkeypatch.setattr("mdtheory.course.reporting.warnings_of", lambda course: ["LIMITS ALONE"])
     assert main(["course", "report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines()[:3] == [
+    printed = capsys.readouterr()
+    assert printed.err == "LIMITS ALONE\n"
+    assert printed.out.splitlines()[:3] == [
         "student  sums (of 4)    total",
         "ada      4              4",
         "bob      could not run  0",
@@ -144,14 +159,12 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_one(capsys, monkeypatch, 
     assert capsys.readouterr().err == message
 
 
-def test_an_interrupted_grading_leaves_no_kernel_and_runs_again(tmp_path):
+def test_an_interrupted_grading_leaves_no_process_and_runs_again(tmp_path):
     course, inbox = tmp_path / "course", tmp_path / "inbox"
     assert main(["course", "new", str(course)]) == 0
     assert main(["course", "release", str(course), "mirror_maps"]) == 0
     inbox.mkdir()
-    signs = tmp_path / "running"
-    loop = f"import pathlib, time\npathlib.Path({str(signs)!r}).touch()\ntime.sleep(600)\n"
-    (inbox / "ada.py").write_text(loop, "utf-8")
+    (inbox / "ada.py").write_text("import time\ntime.sleep(600)\n", "utf-8")
     command = [sys.executable, "-m", "mdtheory", "course", "grade", str(course), "mirror_maps"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     grading = subprocess.Popen(
@@ -164,21 +177,21 @@ def test_an_interrupted_grading_leaves_no_kernel_and_runs_again(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        patience = time.monotonic() + 120
-        while not signs.exists():
-            assert grading.poll() is None, grading.communicate()
+        # The last line before submissions run is the one about isolation.
+        while "isolated" not in (line := grading.stderr.readline().lower()):
+            assert line, grading.communicate()
+        patience = time.monotonic() + 60
+        while len(processes := psutil.Process(grading.pid).children(recursive=True)) < 3:
             assert time.monotonic() < patience
             time.sleep(0.2)
-        kernels = psutil.Process(grading.pid).children(recursive=True)
-        assert kernels
         grading.send_signal(signal.SIGINT)
         _, errors = grading.communicate(timeout=60)
     finally:
         grading.kill()
     assert grading.returncode == 1
     assert "interrupted; run the same command again" in errors
-    psutil.wait_procs(kernels, timeout=20)
-    assert not [kernel for kernel in kernels if kernel.is_running()]
+    psutil.wait_procs(processes, timeout=20)
+    assert not [process for process in processes if process.is_running()]
     (inbox / "ada.py").write_text("", "utf-8")
     assert main(["course", "grade", str(course), "mirror_maps", "--from", str(inbox)]) == 0
     assert (course / "marks" / "mirror_maps.csv").is_file()

@@ -93,6 +93,21 @@ def test_modules_stand_on_the_page_of_their_room_or_of_their_part(small_library)
     }
 
 
+def test_what_a_package_only_hands_on_stands_elsewhere(small_library):
+    place = small_library / "mdtheory" / "convex" / "shapes"
+    (place / "__init__.py").write_text(
+        "from mdtheory.ground import volume\nfrom mdtheory.convex.shapes.plane import area\n"
+        "from mdtheory.convex import hidden\n\n__all__ = ['area', 'volume']\n"
+    )
+    (small_library / "book").mkdir()
+    (small_library / "book" / "index.md").write_text("# Page\n")
+    (small_library / "_toc.yml").write_text("root: book/index\n")
+    text = reference.page("ground", small_library)
+    head, _, rest = text.partition("## `mdtheory.convex.shapes.plane`")
+    assert ":exclude-members: volume\n" in head
+    assert ":exclude-members: area, volume\n" in rest
+
+
 def test_every_module_is_on_some_page_of_the_reference():
     base = ROOT / "book" / "api"
     pages = {path.relative_to(base).with_suffix("").as_posix() for path in base.rglob("*.md")}

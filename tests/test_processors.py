@@ -30,7 +30,7 @@ def test_a_setting_replaces_the_variables_of_the_caller(monkeypatch, tmp_path):
 
 def test_what_runs_compares_numbers():
     files = processors.numerical(ROOT)
-    assert "tests/convex/test_online_learning_theorems.py" in files
+    assert "tests/convex/test_online_learning_descent.py" in files
     assert "tests/test_checks.py" in files
     assert not any(re.search("refusals|devices", name) for name in files)
     assert all((ROOT / name).exists() for name in files)

@@ -92,6 +92,7 @@ def tab(browser, address, page) -> Iterator:
     """A page, opened once for its tests; nothing may go wrong on the way."""
     faults: list[str] = []
     context = browser.new_context(viewport=WIDE)
+    context.set_default_timeout(180_000)  # against hanging; a loaded machine is slow
     opened = context.new_page()
 
     def route(request):

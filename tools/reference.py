@@ -55,8 +55,10 @@ def page(place: str, root: Path = ROOT) -> str:
             continue
         text += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}"]
         text += ["   :members:", "   :undoc-members:", "   :show-inheritance:"]
-        if above:
-            text.append(f"   :exclude-members: {', '.join(sorted(above))}")
+        # What a package only hands on from elsewhere stands on the page of the other room.
+        excluded = above | _borrowed(root, name)
+        if excluded:
+            text.append(f"   :exclude-members: {', '.join(sorted(excluded))}")
         text += ["```", ""]
     return "\n".join(text)
 
@@ -141,6 +143,21 @@ def _handed_on(root: Path, module: str) -> list[str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
     return []
+
+
+@functools.cache
+def _borrowed(root: Path, module: str) -> frozenset[str]:
+    """The names in ``__all__`` of a package that come from outside it."""
+    path = root.joinpath(*module.split("."), "__init__.py")
+    tree = ast.parse(path.read_text("utf-8")) if path.exists() else ast.Module([], [])
+    outside = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and not node.level
+        for alias in node.names
+        if not f"{node.module}.".startswith(f"{module}.")
+    }
+    return frozenset(outside & set(_handed_on(root, module)))
 
 
 def _public(tree: ast.Module) -> list[str]:

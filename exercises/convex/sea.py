@@ -39,7 +39,8 @@ def check_optimistic_descent(call, generator: np.random.Generator) -> float:
         (slow, 20.0, 1e-3, "wrong where the gradients change slowly"),
     ]
     for gradients, radius, delta, words in cases:
-        bound = _longest(gradients)
+        # G bounds the gradients; it need not be the longest of those that happen to come.
+        bound = _longest(gradients) * generator.uniform(1.3, 3.0)
         answer = call("optimistic_descent", gradients, radius, bound, delta)
         reference = _descent(gradients, radius, bound, delta)
         good = agrees(answer, reference, rtol=0, atol=1e-8 * radius)
@@ -59,8 +60,9 @@ def check_optimistic_newton(call, generator: np.random.Generator) -> float:
         (generator.normal(1, 1, (10, 2, 3, 3)), 0.1, 0.7, "wrong on a batch"),
         (long, 5e-4, 30.0, "wrong in a long game"),
     ]
-    for gradients, radius, beta, words in cases:
-        bound = _longest(gradients)
+    for number, (gradients, radius, beta, words) in enumerate(cases):
+        # In the long game the edge is met only where the bound is tight.
+        bound = _longest(gradients) * (1.0 if number in (2, 4) else generator.uniform(1.3, 2.0))
         answer = call("optimistic_newton", gradients, radius, bound, beta)
         reference = _newton(gradients, radius, bound, beta)
         good = agrees(answer, reference, rtol=0, atol=1e-6 * radius)
@@ -82,7 +84,8 @@ def check_drift_terms(call, generator: np.random.Generator) -> float:
     terms = _drift(points, features, targets)
     answer = call("drift_terms", points, features, targets)
     changes = _changes(points, features, targets)
-    good = answer.shape == terms.shape and bool((4 * answer.sum(-1) >= changes * (1 - 1e-9)).all())
+    good = answer.shape == terms.shape and bool(np.isfinite(answer).all())
+    good = good and bool((4 * answer.sum(-1) >= changes * (1 - 1e-9)).all())
     score = award(call, 1, good, "four times the sum of the terms is below the squared change")
     score += award(call, 1, agrees(answer, terms, atol=1e-12), "wrong on single games")
     good = agrees(call("drift_terms", *batch), _drift(*batch), atol=1e-12)

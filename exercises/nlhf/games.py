@@ -25,6 +25,7 @@ FORBIDDEN = {
     "magnetic_run": [
         *RUNS,
         "quantal_response",
+        "newton.regularized_equilibrium",
         "mdtheory.convex.mirror_maps.mirror_step",
         "mdtheory.convex.mirror_maps.dual_step",
         "mdtheory.convex.mirror_maps.entropy_step",

@@ -27,7 +27,11 @@ FORBIDDEN = {
     "two_calls": [*RUNS, "preference_mirror_descent", "preference_mirror_descent_iterates"],
     "step_ratios": [NASH + "kl"],
     "longest_step": [*RUNS, "largest_step"],
-    "exploitability": [NASH + "regularized_exploitability", NASH + "best_response"],
+    "exploitability": [
+        NASH + "exploitability",
+        NASH + "PreferenceGame.exploitability",
+        NASH + "best_response",
+    ],
     "queries": ["bounds.kl_rate", "bounds.single_call_rate"],
     "inexact_run": RUNS,
 }

@@ -26,7 +26,7 @@ STEPS = [f"{MAPS}.Entropy", f"{MAPS}.step"]
 LAW = ["Categorical.kl", "Categorical.divergence", "Categorical.log_prob"]
 FORBIDDEN = {
     "policy_step": STEPS,
-    "advantages": [f"{CHAPTER}.advantages"],
+    "advantages": ["mdtheory.agents.advantages"],
     # Methods, not classes: the constructor of a named tuple cannot be made to refuse.
     "objective_gradient": [f"{CHAPTER}.losses", *LAW],
     "gaussian_divergence": ["Gaussian.kl", "Gaussian.divergence"],

@@ -34,11 +34,11 @@ PLANNERS = [
     "linear_program",
 ]
 FORBIDDEN = {
-    "action_values": ["evaluate", "bellman", *RUNS],
-    "gain_by_state": ["evaluate", "occupancy"],
-    "natural_gradient_run": ["evaluate", *RUNS],
-    "projected_run": ["evaluate", *RUNS, "mdtheory.convex.mirror_maps.Simplex"],
-    "growing_steps_bound": ["bounds.linear_rate", "occupancy", "evaluate", *PLANNERS],
+    "action_values": ["values", *RUNS],
+    "gain_by_state": ["values"],
+    "natural_gradient_run": ["values", *RUNS],
+    "projected_run": ["values", *RUNS, "mdtheory.convex.mirror_maps.Simplex"],
+    "growing_steps_bound": ["bounds.linear_rate", "values", *PLANNERS],
     "episodic_values": ["from_gymnasium", *PLANNERS],
 }
 

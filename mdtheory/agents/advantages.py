@@ -97,16 +97,16 @@ def temporal_sums(
     Returns:
         Advantages, shape ``(T, ...)``.
     """
-    goes_on = (~terminated).to(rewards.dtype)
-    differences = rewards + discount * goes_on * values[1:] - values[:-1]
-    decay = discount * gae_lambda * (~ended).to(rewards.dtype)
+    after = torch.where(terminated, 0.0, values[1:])
+    differences = rewards + discount * after - values[:-1]
     if resets is not None:
         differences = differences.masked_fill(resets, 0.0)
-        decay = decay.masked_fill(resets, 0.0)
+        ended = ended | resets
     advantages = torch.empty_like(differences)
     following = torch.zeros_like(differences[0])
     for t in range(differences.shape[0] - 1, -1, -1):
-        following = torch.addcmul(differences[t], decay[t], following)
+        following = following.masked_fill(ended[t], 0.0)
+        following = torch.add(differences[t], following, alpha=discount * gae_lambda)
         advantages[t] = following
     return advantages
 
@@ -116,18 +116,23 @@ def standardize(advantages: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         advantages: shape ``(..., n)``.
-        weight: 1 where a sample counts, 0 where not, same shape.
+        weight: weights of the samples, at least 0, same shape; 0 silences a sample.
 
     Returns:
         Standardised advantages, same shape, 0 where the weight is 0; all 0 where they are equal.
     """
-    count = weight.sum(-1, keepdim=True).clamp(min=1)
-    centred = advantages - (weight * advantages).sum(-1, keepdim=True) / count
-    deviation = ((weight * centred.square()).sum(-1, keepdim=True) / count).sqrt()
+    counts = weight > 0
+    advantages = torch.where(counts, advantages, 0.0)
+    total = weight.sum(-1, keepdim=True)
+    share = weight / torch.where(total > 0, total, 1.0)
+    # In units of the largest, so that squares neither vanish nor overflow.
+    largest = advantages.abs().amax(-1, keepdim=True)
+    scaled = advantages / torch.where(largest > 0, largest, 1.0)
+    centred = scaled - (share * scaled).sum(-1, keepdim=True)
+    deviation = (share * centred.square()).sum(-1, keepdim=True).sqrt()
     # Equal advantages say nothing about actions: what rounding leaves of them is not blown up.
-    floor = 1e-6 * (1 + advantages.abs().amax(-1, keepdim=True))
-    scaled = centred / torch.where(deviation > floor, deviation, torch.ones_like(deviation))
-    return weight * torch.where(deviation > floor, scaled, torch.zeros_like(scaled))
+    differ = deviation > 64 * torch.finfo(scaled.dtype).eps
+    return torch.where(counts & differ, centred / torch.where(differ, deviation, 1.0), 0.0)
 
 
 def _kind(value: object) -> str:

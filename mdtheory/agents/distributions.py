@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mdtheory.convex.mirror_maps import bregman_map
+from mdtheory.checks import require_number
+from mdtheory.convex.mirror_maps import bregman_map, kl
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -21,7 +22,8 @@ class Categorical(NamedTuple):
     """A law over finitely many actions in each state.
 
     Attributes:
-        logits: log-probabilities up to a constant, shape ``(..., n, actions)``.
+        logits: log-probabilities up to a constant, shape ``(..., n, actions)``; minus infinity is
+            the probability 0, as of an action that a state does not have.
     """
 
     logits: Tensor
@@ -37,6 +39,8 @@ class Categorical(NamedTuple):
         """
         # The smallest of independent exponential clocks with rates p rings with probability p.
         clocks = torch.empty_like(self.logits).exponential_(generator=generator)
+        # A clock of 0 would ring even where the probability is 0.
+        clocks = clocks.clamp(min=torch.finfo(clocks.dtype).tiny)
         return (self.logits - clocks.log()).argmax(-1)
 
     def mode(self) -> Tensor:
@@ -58,19 +62,22 @@ class Categorical(NamedTuple):
     def entropy(self) -> Tensor:
         """Entropy in nats, shape ``(..., n)``."""
         logs = self.logits.log_softmax(-1)
-        return -(logs.exp() * logs).sum(-1)
+        chances = logs.exp()
+        return -(chances * torch.where(chances > 0, logs, 0.0)).sum(-1)
 
     def kl(self, old: Categorical) -> Tensor:
         r""":math:`\mathrm{KL}(\text{self} \| \text{old})` in each state, shape ``(..., n)``.
+
+        Computed in float64: the logarithms of two laws that nearly agree differ by less than
+        float32 resolves.
 
         Args:
             old: the law in the second slot.
 
         Returns:
-            Divergences in nats.
+            Divergences in nats, in the dtype of the logits.
         """
-        logs = self.logits.log_softmax(-1)
-        return (logs.exp() * (logs - old.logits.log_softmax(-1))).sum(-1)
+        return kl(*self._logarithms(old)).to(self.logits.dtype)
 
     def divergence(self, old: Categorical, order: float = 1.0) -> Tensor:
         """Bregman divergence of :func:`tsallis_divergence` from ``old`` to this law.
@@ -80,11 +87,24 @@ class Categorical(NamedTuple):
             order: :math:`q`; 1 is the KL.
 
         Returns:
-            Divergences, shape ``(..., n)``.
+            Divergences, shape ``(..., n)``, in the dtype of the logits.
+
+        Raises:
+            TypeError: the order is no number.
+            ValueError: the order is not positive.
         """
+        mirror_map = bregman_map(order)
         if order == 1:
             return self.kl(old)
-        return bregman_map(order)._divergence(self.logits.softmax(-1), old.logits.softmax(-1))
+        new, past = (logs.exp() for logs in torch.broadcast_tensors(*self._logarithms(old)))
+        # Probabilities that are 0 in both add nothing, as 1 in both does, which has a slope.
+        nowhere = (new == 0) & (past == 0)
+        new, past = (torch.where(nowhere, 1.0, law) for law in (new, past))
+        return mirror_map._divergence(new, past).to(self.logits.dtype)
+
+    def _logarithms(self, old: Categorical) -> tuple[Tensor, Tensor]:
+        double = torch.float64
+        return self.logits.to(double).log_softmax(-1), old.logits.to(double).log_softmax(-1)
 
     def detach(self) -> Categorical:
         """The same law without its history."""
@@ -101,6 +121,7 @@ class Categorical(NamedTuple):
         """
         (moved,) = change
         p = self.logits.softmax(-1)
+        moved = torch.where(p > 0, moved, 0.0)
         return (p * (moved - (p * moved).sum(-1, keepdim=True)),)
 
 
@@ -158,7 +179,7 @@ class Gaussian(NamedTuple):
         """
         gap = self.log_std - old.log_std
         distance = (self.mean - old.mean) * (-old.log_std).exp()
-        return (0.5 * ((2 * gap).exp() + distance.square() - 1) - gap).sum(-1)
+        return (0.5 * (_above_line(2 * gap) + distance.square())).sum(-1)
 
     def divergence(self, old: Gaussian, order: float = 1.0) -> Tensor:
         r"""Bregman divergence of the Tsallis entropy of densities, in closed form.
@@ -174,17 +195,37 @@ class Gaussian(NamedTuple):
         Returns:
             Divergences, shape ``(..., n)``.
         """
-        if order == 1:
+        if require_number("order", order, 1.0) == 1:
             return self.kl(old)
-        q = order
-        mine, its = (_log_power_integral(law.log_std, q).sum(-1) for law in (self, old))
-        # N(m, s^2)^(q-1) is, up to a factor, a normal density with variance s^2 / (q - 1).
-        spread = (2 * self.log_std).exp() + (2 * old.log_std).exp() / (q - 1)
-        cross = _log_power_integral(old.log_std, q - 1) - 0.5 * (
-            (self.mean - old.mean).square() / spread + spread.log()
+        # With e = q - 1, g the difference of the log-deviations and z the distance of the means in
+        # old deviations, every coordinate has its share in the logarithms of
+        # int x^q / int y^q, which is -e g, and of int x y^e / int y^q, which is `cross`.
+        e = order - 1
+        z = ((self.mean - old.mean) * (-old.log_std).exp()).square()
+        gap = (self.log_std - old.log_std).expand(z.shape)
+        ratio = 2 * gap + math.log(e)
+        pull = 0.5 * order * z * (-ratio).sigmoid()
+        near = gap.abs() <= 0.5
+        small = torch.where(near, gap, 0.0)
+        # log((1 + e exp(2 g)) / (1 + e)), near and far.
+        spread = torch.where(
+            near,
+            (e / order * (2 * small).expm1()).log1p(),
+            torch.nn.functional.softplus(ratio) - math.log1p(e),
         )
-        cross = (cross - HALF_LOG_TAU).sum(-1)
-        return (mine.exp() - q * cross.exp()) / (q - 1) + its.exp()
+        power = -e * gap.sum(-1)
+        cross = -0.5 * spread.sum(-1) - e / order * pull.sum(-1)
+        slow = (near.all(-1)) & (power.abs() <= 0.5) & (cross.abs() <= 0.5)
+        # What is linear in g has cancelled here, by hand.
+        curve = 0.5 * (_above_line(2 * small) - order / e * _above_line(
+            torch.where(near, spread, 0.0))).sum(-1)  # fmt: skip
+        low_power, low_cross = (torch.where(slow, part, 0.0) for part in (power, cross))
+        close = curve + pull.sum(-1)
+        close = close + (_above_line(low_power) - order * _above_line(low_cross)) / e
+        high_power, high_cross = (torch.where(slow, 0.0, part) for part in (power, cross))
+        far = (high_power.expm1() - order * high_cross.expm1()) / e
+        size = _log_power_integral(old.log_std.expand(z.shape), order).sum(-1).exp()
+        return size * torch.where(slow, close, far)
 
     def detach(self) -> Gaussian:
         """The same law without its history."""
@@ -200,7 +241,19 @@ class Gaussian(NamedTuple):
             The two products.
         """
         mean, log_std = change
-        return (mean * (-2 * self.log_std).exp(), 2 * log_std)
+        # A deviation that several coordinates share counts for each of them.
+        shared = self.mean.shape[-1] // self.log_std.shape[-1]
+        return (mean * (-2 * self.log_std).exp(), 2 * shared * log_std)
+
+
+def _above_line(x: Tensor) -> Tensor:
+    r"""How far :math:`e^x` is above its tangent, :math:`e^x - 1 - x`, to all digits."""
+    near = x.abs() < 1
+    small = torch.where(near, x, 0.0)
+    series = torch.zeros_like(small)
+    for k in range(20, 2, -1):
+        series = (1 + series) * small / k
+    return torch.where(near, 0.5 * small.square() * (1 + series), x.expm1() - x)
 
 
 def _log_power_integral(log_std: Tensor, power: float) -> Tensor:

@@ -114,7 +114,11 @@ def clip_gradients(parameters: Sequence[Tensor], most: float) -> Tensor:
         The norms before, shape ``(copies,)``.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack([g.flatten(1).square().sum(-1) for g in gradients]).sum(0).sqrt()
+    # One norm of norms: squares of large gradients would overflow.
+    each = torch.stack([g.flatten(1).abs().amax(-1) for g in gradients]).amax(0)
+    unit = torch.where(each > 0, each, torch.ones_like(each))
+    squares = [(g.flatten(1) / unit[:, None]).square().sum(-1) for g in gradients]
+    norms = torch.stack(squares).sum(0).sqrt() * unit
     scale = (most / (norms + 1e-6)).clamp(max=1)
     for gradient in gradients:
         gradient.mul_(scale.reshape(-1, *(1,) * (gradient.ndim - 1)))

@@ -181,8 +181,8 @@ def film(actor: Actor, environment: Environment, generator: torch.Generator, ste
         ValueError: fewer than one step.
     """
     world = environment.start(actor.seeds, 1, generator)
-    seen = [world.reset()]
+    seen = [world.reset().clone()]
     for _ in range(require_count("steps", steps)):
-        seen.append(world.step(actor.act(seen[-1])).observation)
+        seen.append(world.step(actor.act(seen[-1])).observation.clone())
     world.close()
     return torch.stack(seen)[:, :, 0]

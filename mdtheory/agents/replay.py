@@ -61,9 +61,11 @@ class Replay:
             steps: with ``n`` copies.
         """
         parts = [part if part.ndim == 3 else part[..., None] for part in steps]
-        number = parts[0].shape[1]
-        places = torch.arange(self.written, self.written + number, device=self.rows.device)
-        self.rows[:, places % self.rows.shape[1]] = torch.cat(parts, -1)
+        number, capacity = parts[0].shape[1], self.rows.shape[1]
+        # Of more steps than there are places only the last stay.
+        first = max(number - capacity, 0)
+        places = torch.arange(self.written + first, self.written + number, device=self.rows.device)
+        self.rows[:, places % capacity] = torch.cat(parts, -1)[:, first:]
         self.written += number
 
     def sample(self, number: int, generator: torch.Generator) -> Transitions:

@@ -6,15 +6,16 @@ a course is made or graded.
 
 from mdtheory.course.classroom import (
     assignments,
-    collect,
     exercises_folder,
-    grade,
-    left_over,
     new_course,
     release,
-    report,
+    set_due,
 )
-from mdtheory.course.kernel import ForbiddenError, forbidden, hand_over
+from mdtheory.course.collecting import collect, left_over
+from mdtheory.course.execution import Limits
+from mdtheory.course.grading import grade
+from mdtheory.course.intake import CourseError
+from mdtheory.course.kernel import ForbiddenError, hand_over
 from mdtheory.course.marking import (
     Grader,
     GraderError,
@@ -23,9 +24,13 @@ from mdtheory.course.marking import (
     award,
     load_grader,
 )
-from mdtheory.course.submission import CourseError, Limits, Result
+from mdtheory.course.reporting import report
+from mdtheory.course.roster import set_roster
+from mdtheory.course.sandbox import Allowance
+from mdtheory.course.submission import Result
 
 __all__ = [
+    "Allowance",
     "CourseError",
     "ForbiddenError",
     "Grader",
@@ -38,7 +43,6 @@ __all__ = [
     "award",
     "collect",
     "exercises_folder",
-    "forbidden",
     "grade",
     "hand_over",
     "left_over",
@@ -46,4 +50,6 @@ __all__ = [
     "new_course",
     "release",
     "report",
+    "set_due",
+    "set_roster",
 ]

@@ -1,100 +1,133 @@
-"""What runs in the student's kernel while a submission is graded.
+"""What runs in the student's process while a submission is graded.
 
 A locked cell of the assignment calls :func:`hand_over`: it calls the student's functions on the
-inputs that the grader left in a folder, and leaves plain arrays there. No reference is near, and
-no mark is given here.
+inputs that came with the cell, and hands plain arrays over. No reference is near, and no mark is
+given here.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import pkgutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mdtheory.files import write_atomically
-
-# Names the folder through which the grader and the student's kernel exchange arrays.
-EXCHANGE = "MDTHEORY_GRADING"
+Deliver = Callable[[dict[str, Any], bytes], None]
 
 
 class ForbiddenError(RuntimeError):
-    """A function was called that is itself the answer to the problem being graded."""
+    """A function was called that is itself the answer to a problem being graded."""
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """What came with a cell for marks, and where answers go."""
+
+    problem: str
+    calls: list[dict[str, Any]]
+    inputs: dict[str, np.ndarray]
+    deliver: Deliver
+
+
+_exchange: _Exchange | None = None
+
+
+def connect(
+    problem: str, calls: list[dict[str, Any]], archive: IO[bytes], deliver: Deliver
+) -> None:
+    """Let :func:`hand_over` work for one problem.
+
+    Args:
+        problem: the problem's name.
+        calls: the planned calls: the function's name, the kinds of its arguments, and the most
+            bytes of an answer.
+        archive: the arguments, as NumPy's archive of arrays.
+        deliver: takes a header and the bytes of an array.
+    """
+    global _exchange
+    with np.load(archive, allow_pickle=False) as stored:
+        inputs = {key: stored[key] for key in stored.files}
+    _exchange = _Exchange(problem, calls, inputs, deliver)
+
+
+def disconnect() -> None:
+    """End what :func:`connect` began."""
+    global _exchange
+    _exchange = None
 
 
 def hand_over(problem: str, namespace: Mapping[str, object]) -> None:
-    """Call the student's functions on the grader's inputs, and leave what they return as arrays.
+    """Call the student's functions on the grader's inputs, and hand over what they return.
 
-    For call number ``k`` of the plan there is afterwards one file: ``PROBLEM.k.npy`` with the
-    array, or ``PROBLEM.k.json`` with the reason why there is none. A call that was interrupted
-    leaves neither.
+    Every planned call is answered by an array or by the reason why there is none. A call that
+    was interrupted is not answered.
 
     Args:
         problem: the problem's name.
         namespace: where the student's functions are, ``globals()`` of the notebook.
 
     Raises:
-        RuntimeError: nobody is grading: the environment names no exchange folder.
+        RuntimeError: nobody is grading this problem now.
     """
-    exchange = os.environ.get(EXCHANGE)
-    if not exchange:
+    exchange = _exchange
+    if exchange is None or exchange.problem != problem:
         raise RuntimeError("marks are given by `mdtheory course grade`, not by running this cell")
-    folder = Path(exchange)
-    plan = json.loads((folder / "plan.json").read_text("utf-8"))[problem]
-    with np.load(folder / f"{problem}.npz", allow_pickle=False) as stored:
-        inputs = {key: stored[key] for key in stored.files}
-    with forbidden(plan["forbidden"]):
-        for number, call in enumerate(plan["calls"]):
-            arguments = [
-                torch.from_numpy(inputs[f"{number}.{place}"])
-                if kind == "tensor"
-                else inputs[f"{number}.{place}"].item()
-                for place, kind in enumerate(call["arguments"])
-            ]
-            torch.manual_seed(0)  # an answer that draws at random is the same on a second grading
-            _answer(folder / f"{problem}.{number}", namespace, call["function"], arguments)
+    for number, call in enumerate(exchange.calls):
+        arguments = [
+            torch.from_numpy(exchange.inputs[f"{number}.{place}"].copy())
+            if kind == "tensor"
+            else exchange.inputs[f"{number}.{place}"].item()
+            for place, kind in enumerate(call["arguments"])
+        ]
+        seed()
+        header, body = _answer(namespace, call["function"], arguments, call["most"])
+        exchange.deliver({"number": number, **header}, body)
+
+
+def seed() -> None:
+    """Seed all generators of this process: what draws at random is the same on a second grading."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def _answer(
-    stem: Path, namespace: Mapping[str, object], function: str, arguments: list[object]
-) -> None:
-    """Call one function once, and write one file."""
+    namespace: Mapping[str, object], function: str, arguments: list[object], most: int
+) -> tuple[dict[str, Any], bytes]:
+    """Call one function once: an array's header and bytes, or a refusal."""
     student_function = namespace.get(function)
     if not callable(student_function):
-        _refuse(stem, "absent", "is not defined")
-        return
+        return _refuse("absent", "is not defined")
     try:
         value = student_function(*arguments)
     except NotImplementedError:
-        _refuse(stem, "unanswered", "is not written yet")
-        return
+        return _refuse("unanswered", "is not written yet")
     except ForbiddenError as error:
-        _refuse(stem, "forbidden", str(error))
-        return
+        return _refuse("forbidden", str(error))
     except (Exception, SystemExit) as error:
-        _refuse(stem, "raised", f"raised {type(error).__name__}: {str(error)[:300]}")
-        return
+        return _refuse("raised", f"raised {type(error).__name__}: {_words(error)}")
     try:
         array = to_array(value)
     except Exception as error:
-        _refuse(stem, "no array", f"returned a {type(value).__name__}: {str(error)[:300]}")
-        return
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
-    write_atomically(stem.with_name(f"{stem.name}.npy"), content.getvalue())
+        return _refuse("no array", f"returned a {type(value).__name__}: {_words(error)}")
+    if array.nbytes > most:
+        shape = "x".join(map(str, array.shape)) or "no axes"
+        return _refuse("no array", f"returned an array that is far too large ({shape})")
+    return {"dtype": array.dtype.str, "shape": list(array.shape)}, array.tobytes()
 
 
-def _refuse(stem: Path, kind: str, reason: str) -> None:
-    content = json.dumps({"kind": kind, "reason": reason})
-    write_atomically(stem.with_name(f"{stem.name}.json"), content)
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _refuse(kind: str, reason: str) -> tuple[dict[str, Any], bytes]:
+    return {"kind": kind, "reason": reason}, b""
 
 
 def to_array(value: object) -> np.ndarray:
@@ -112,32 +145,9 @@ def to_array(value: object) -> np.ndarray:
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"expected a tensor of real numbers, got {array.dtype}")
-    return array
-
-
-@contextmanager
-def forbidden(names: list[str]) -> Iterator[None]:
-    """Let functions of the library raise, under whatever name they were imported.
-
-    The code inside the function objects is exchanged, so that aliases raise too.
-
-    Args:
-        names: dotted names such as ``"mdtheory.convex.mirror_maps.Simplex"``: of functions, of
-            classes (every function in the class's body), of modules (all that they define).
-
-    Raises:
-        ValueError: a name is none of these.
-    """
-    kept: list[tuple[FunctionType, CodeType]] = []
-    try:
-        for name in names:
-            for function in functions_of(name):
-                kept.append((function, function.__code__))
-                function.__code__ = _refusal(function)
-        yield
-    finally:
-        for function, code in reversed(kept):
-            function.__code__ = code
+    if array.dtype.itemsize > 8:
+        array = array.astype(np.float64)  # NumPy's long double differs from machine to machine
+    return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def functions_of(name: str) -> list[FunctionType]:
@@ -184,18 +194,3 @@ def _functions_in(found: object, module: str) -> list[FunctionType]:
         members = [m for m in vars(found).values() if getattr(m, "__module__", "") == module]
         return [f for member in members for f in _functions_in(member, module)]
     return []
-
-
-def _refusal(function: FunctionType) -> CodeType:
-    """Code that raises, and that fits into the function with its free variables."""
-    message = f"called {function.__module__}.{function.__qualname__}, which is the answer itself"
-
-    # It runs with the function's own globals, which hold nothing of ours: so it imports.
-    def refuse(*_: object, **__: object) -> None:
-        from mdtheory.course.kernel import ForbiddenError
-
-        raise ForbiddenError("message")
-
-    constants = tuple(message if c == "message" else c for c in refuse.__code__.co_consts)
-    free = function.__code__.co_freevars
-    return refuse.__code__.replace(co_consts=constants, co_freevars=free)

@@ -2,21 +2,21 @@
 
 A grader is a file beside the assignment, with ``POINTS``, ``FORBIDDEN`` and one function
 ``check_PROBLEM(call, generator)`` per problem. A check runs twice: first every call is only
-written down (the plan, which the student's kernel carries out), then the recorded answers are
+written down (the plan, which the student's process carries out), then the recorded answers are
 played back. So a check must draw the same inputs whatever is answered; playing back verifies it.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
+import io
 import math
 import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -62,6 +62,23 @@ class PlannedCall:
     arguments: tuple[np.ndarray | float | int, ...]
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a call has no array for an answer.
+
+    Attributes:
+        kind: "absent", "unanswered", "forbidden", "raised", "no array" or "stopped".
+        reason: the rest of a sentence that begins with the function's name.
+    """
+
+    kind: str
+    reason: str
+
+
+NO_ANSWER = Refusal("stopped", "did not return: out of time, or its process ended")
+Answers = dict[str, dict[int, np.ndarray | Refusal]]
+
+
 @dataclass
 class Verdict:
     """What came out for one problem.
@@ -94,8 +111,17 @@ def award(call: Call, points: float, passed: bool, words: str) -> float:
         ``points`` or 0.0.
     """
     if isinstance(call, _Playback):
-        call.say("" if passed else words)
+        # Where there was no answer, the reason for that says more.
+        why = "" if call.reasons else "; ".join(dict.fromkeys(_differences))
+        example = call.example()
+        details = f" ({why}{'; ' if why and example else ''}{example})" if why or example else ""
+        call.say("" if passed else words + details)
+    _differences.clear()
     return float(points) if passed else 0.0
+
+
+# What was found different since points were last awarded; the judge does one thing at a time.
+_differences: list[str] = []
 
 
 def agrees(
@@ -113,9 +139,31 @@ def agrees(
         False also where the answer holds a NaN.
     """
     reference = np.asarray(reference)
-    return answer.shape == reference.shape and bool(
+    same = answer.shape == reference.shape and bool(
         np.allclose(answer, reference, rtol=rtol, atol=atol)
     )
+    if not same and len(_differences) < 4:
+        _differences.append(_difference(answer, reference, rtol, atol))
+    return same
+
+
+def _difference(answer: np.ndarray, reference: np.ndarray, rtol: float, atol: float) -> str:
+    """In which way an answer is not the reference, without giving that away."""
+    if answer.shape != reference.shape:
+        return f"its shape is {answer.shape}, not {reference.shape}"
+    if not np.isfinite(answer).all() and np.isfinite(reference).all():
+        return "it holds a NaN" if np.isnan(answer).any() else "it holds an infinity"
+    if answer.dtype.kind == "f" and answer.dtype.itemsize < 8:
+        return f"its dtype is {answer.dtype}, and float64 is needed"
+    finite = np.isfinite(answer) & np.isfinite(reference)
+    error = np.where(finite, abs(answer.astype(np.float64) - reference), 0.0)
+    worst, scale = float(error.max(initial=0.0)), float(abs(reference[finite]).max(initial=0.0))
+    words = f"the largest error is {worst:.1e}"
+    # What rounding to 24 bits leaves, where the values themselves are right.
+    single = np.allclose(answer, reference, rtol=3e-6, atol=max(3e-6 * scale, atol))
+    if single and worst > 1e-10 * scale and answer.dtype == np.float64:
+        words += ", as if something in between were float32"
+    return words
 
 
 def load_grader(path: Path) -> Grader:
@@ -188,58 +236,65 @@ def make_plan(grader: Grader, seed: int) -> dict[str, list[PlannedCall]]:
     return plan
 
 
-def write_plan(grader: Grader, plan: dict[str, list[PlannedCall]], folder: Path) -> None:
-    """Leave the inputs where the student's kernel finds them.
+def describe(calls: list[PlannedCall], most: list[int]) -> tuple[list[dict[str, Any]], bytes]:
+    """One problem's calls, as they are sent to the student's process.
 
     Args:
-        grader: the grader.
-        plan: its calls.
-        folder: an empty folder.
+        calls: the problem's calls.
+        most: for each of them, the most bytes that an answer may have.
+
+    Returns:
+        The calls in words, and their arguments as NumPy's archive.
     """
-    described = {}
-    for problem, calls in plan.items():
-        described[problem] = {
-            "forbidden": grader.forbidden[problem],
-            "calls": [
-                {
-                    "function": call.function,
-                    "arguments": [
-                        "tensor" if isinstance(a, np.ndarray) else "number" for a in call.arguments
-                    ],
-                }
-                for call in calls
+    described = [
+        {
+            "function": call.function,
+            "arguments": [
+                "tensor" if isinstance(a, np.ndarray) else "number" for a in call.arguments
             ],
+            "most": bytes_,
         }
-        arrays = {
-            f"{number}.{place}": np.asarray(argument)
-            for number, call in enumerate(calls)
-            for place, argument in enumerate(call.arguments)
-        }
-        np.savez(folder / f"{problem}.npz", allow_pickle=False, **arrays)
-    (folder / "plan.json").write_text(json.dumps(described), "utf-8")
+        for call, bytes_ in zip(calls, most, strict=True)
+    ]
+    arrays = {
+        f"{number}.{place}": np.asarray(argument)
+        for number, call in enumerate(calls)
+        for place, argument in enumerate(call.arguments)
+    }
+    archive = io.BytesIO()
+    np.savez(archive, allow_pickle=False, **arrays)
+    return described, archive.getvalue()
 
 
 def judge(
-    grader: Grader, plan: dict[str, list[PlannedCall]], seed: int, folder: Path
+    grader: Grader, plan: dict[str, list[PlannedCall]], seed: int, answers: Answers
 ) -> list[Verdict]:
-    """Marks for the answers that a student's kernel left in a folder.
+    """Marks for the answers that came from a student's process.
 
     Args:
         grader: the grader.
         plan: the calls that were to be answered.
         seed: the seed of the plan.
-        folder: where the answers lie.
+        answers: problem to number of the call to its answer.
 
     Returns:
         One verdict per problem, in the grader's order.
     """
-    return [_judge_problem(grader, problem, plan[problem], seed, folder) for problem in plan]
+    return [
+        _judge_problem(grader, problem, plan[problem], seed, answers.get(problem, {}))
+        for problem in plan
+    ]
 
 
 def _judge_problem(
-    grader: Grader, problem: str, calls: list[PlannedCall], seed: int, folder: Path
+    grader: Grader,
+    problem: str,
+    calls: list[PlannedCall],
+    seed: int,
+    answers: dict[int, np.ndarray | Refusal],
 ) -> Verdict:
-    call = _Playback(problem, calls, folder)
+    call = _Playback(calls, answers)
+    _differences.clear()
     most = grader.points[problem]
     try:
         score = _run(grader, problem, call, seed)
@@ -285,8 +340,8 @@ class _Recorder:
 class _Playback:
     """Answers each call with what the student's kernel left."""
 
-    def __init__(self, problem: str, calls: list[PlannedCall], folder: Path) -> None:
-        self.problem, self.calls, self.folder = problem, calls, folder
+    def __init__(self, calls: list[PlannedCall], answers: dict[int, np.ndarray | Refusal]) -> None:
+        self.calls, self.answers = calls, answers
         self.number = 0
         self.words: list[str] = []
         self.missing: list[str] = []  # the kinds of all calls without an array
@@ -301,20 +356,20 @@ class _Playback:
                 f"call {number} of {function} is not the planned one: "
                 "inputs must not depend on answers"
             )
-        stem = f"{self.problem}.{number}"
-        try:
-            return np.asarray(np.load(self.folder / f"{stem}.npy", allow_pickle=False))
-        except (OSError, ValueError, EOFError):
-            pass
-        try:
-            refusal = json.loads((self.folder / f"{stem}.json").read_text("utf-8"))
-            kind, reason = str(refusal["kind"]), str(refusal["reason"])
-        except (OSError, ValueError, KeyError, TypeError):
-            kind, reason = "stopped", "did not return: out of time, or its kernel stopped"
-        self.missing.append(kind)
-        self.causes.append(f"{function} {reason}")
-        self.reasons.append(f"{function} {reason}")
+        answer = self.answers.get(number, NO_ANSWER)
+        if not isinstance(answer, Refusal):
+            return answer
+        self.missing.append(answer.kind)
+        self.causes.append(f"{function} {answer.reason}")
+        self.reasons.append(f"{function} {answer.reason}")
         return np.array(np.nan)
+
+    def example(self) -> str:
+        """The last call, as an example of those that were judged; large arguments as shapes."""
+        if not 0 < self.number <= len(self.calls) or self.reasons:
+            return ""
+        call = self.calls[self.number - 1]
+        return f"for example {call.function}({', '.join(_shown(a) for a in call.arguments)})"
 
     def say(self, words: str) -> None:
         """Tell the student what is wrong (if anything), and why there was no answer to judge."""
@@ -322,6 +377,15 @@ class _Playback:
         self.reasons.clear()
         if words:
             self.words.append(f"{words}: {reasons}" if reasons else words)
+
+
+def _shown(argument: np.ndarray | float | int) -> str:
+    """An argument in few characters."""
+    if isinstance(argument, np.ndarray):
+        if argument.size > 6:
+            return f"a tensor of shape {argument.shape}"
+        return np.array2string(argument, precision=4, separator=", ").replace("\n", "")
+    return f"{argument:.4g}" if isinstance(argument, float) else str(argument)
 
 
 def _plain(argument: object) -> np.ndarray | float | int:

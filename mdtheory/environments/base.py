@@ -33,6 +33,10 @@ class TimeStep(NamedTuple):
     terminated: Tensor
     truncated: Tensor
 
+    def own(self) -> TimeStep:
+        """A copy in memory of its own: a world may write into its tensors again."""
+        return TimeStep(*(part.clone() for part in self))
+
 
 class World(ABC):
     """Running copies of an environment.
@@ -47,6 +51,8 @@ class World(ABC):
     @abstractmethod
     def step(self, action: Tensor) -> TimeStep:
         """Act once everywhere.
+
+        The tensors may be the world's own; who keeps them copies them (:meth:`TimeStep.own`).
 
         Args:
             action: int64 ``(seeds, copies)`` where actions are finitely many, else floats

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mdtheory.convex.mirror_maps import Ball
-from mdtheory.convex.online_learning import AdaGrad
+from mdtheory.convex.online_learning import AdaGrad, graded
 from mdtheory.convex.online_learning.graded import ROUNDINGS, graded_svd
 
 F64 = torch.float64
@@ -212,3 +212,22 @@ def test_a_row_within_its_doubt_counts_as_nothing():
         assert (axes[1] == 0).all() == nothing
         assert (doubt[1] == 0).all() == nothing
     assert math.isclose(lengths[1].item(), 3e-9 / math.sqrt(125), rel_tol=1e-4)
+
+
+def test_what_is_not_orthogonal_raises(monkeypatch):
+    rows = normal(5, 5) * falling(5, 30)[:, None]
+    monkeypatch.setattr(graded, "SWEEPS", 1)
+    with pytest.raises(ArithmeticError, match="rows: not orthogonal after 1 sweeps"):
+        graded_svd(rows, torch.zeros_like(rows))
+
+
+@pytest.mark.parametrize("d", [20, 60])
+def test_rows_that_nearly_depend_on_each_other(d):
+    """The matrix of Hilbert: most of its directions are within its own rounding errors."""
+    rows = 1 / (torch.arange(d + 1, dtype=F64)[:, None] + torch.arange(d) + 1)
+    left, lengths, axes, _ = graded_svd(rows, ROUNDINGS * EPS * rows)
+    found = lengths > 0
+    assert 5 < found.sum() < d
+    axes, left = axes[found], left[:, found]
+    close(axes @ axes.mT, torch.eye(len(axes), dtype=F64), 1e-13)
+    close((left * lengths[found]) @ axes, rows, 1e-13)

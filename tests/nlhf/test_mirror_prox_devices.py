@@ -22,12 +22,15 @@ def games(device, dtype):
 def iterations(device, dtype):
     every = games(device, dtype)
     step = 1 + every[2]
-    run = mp.nash_mirror_prox_iterates(*every, 2, step, payoff_error=lambda e: 0.1 * e)
+    run = mp.nash_mirror_prox_iterates(
+        nash.PreferenceGame(*every), 2, step, payoff_error=lambda e: 0.1 * e
+    )
+    game = nash.PreferenceGame(*every)
     return (
-        mp.nash_mirror_prox(*every, 3), mp.nash_mirror_prox(*every, 3, step),
-        mp.preference_mirror_descent(*every, 3), mp.preference_mirror_descent(*every, 3, step),
+        mp.nash_mirror_prox(game, 3), mp.nash_mirror_prox(game, 3, step),
+        mp.preference_mirror_descent(game, 3), mp.preference_mirror_descent(game, 3, step),
         *(part for now in run for part in now),
-        *mp.preference_mirror_descent_iterates(*every, 2),
+        *mp.preference_mirror_descent_iterates(game, 2),
     )  # fmt: skip
 
 
@@ -48,12 +51,11 @@ def policy_gradients(device, dtype):
     space = nash.SequenceSpace(2, 2)
     preference = games(device, dtype)[0]
     tables = [numbers(device, dtype, B, space.prefixes, 2) / k for k in (1, 2, 3, 4)]
+    game = nash.PreferenceGame(preference, space.log_probs(tables[3]), 0.2)
     return (
-        mp.proximal_gradient(space, preference, *tables, 0.2, 2.0),
-        mp.proximal_ascent(
-            space, preference, *tables[:3], 0.2, 2.0, steps=2, learning_rate=0.5
-        ),
-        *mp.practical_mirror_prox(space, preference, tables[0], 0.2, 2),
+        mp.proximal_gradient(space, game, *tables[:3], 2.0),
+        mp.proximal_ascent(space, game, *tables[:2], 2.0, steps=2, learning_rate=0.5),
+        *mp.practical_mirror_prox(space, game, 2),
     )  # fmt: skip
 
 
@@ -79,7 +81,14 @@ def test_samples_stay_on_their_device(device):
     preference = games(device, torch.float32)[0]
     table = numbers(device, torch.float32, B, space.prefixes, 2)
     found = mp.proximal_gradient(
-        space, preference, table, table, table, table, 0.2, 2.0, samples=5, generator=generator
+        space,
+        nash.PreferenceGame(preference, space.log_probs(table), 0.2),
+        table,
+        table,
+        table,
+        2.0,
+        samples=5,
+        generator=generator,
     )
     assert found.device.type == device
     assert found.dtype == torch.float32

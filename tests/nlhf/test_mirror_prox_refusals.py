@@ -14,6 +14,9 @@ EVEN = torch.full((3,), -math.log(3), dtype=F64)
 SPACE = nash.SequenceSpace(3, 1)
 TABLE = torch.zeros(1, 3, dtype=F64)
 ONE = torch.ones((), dtype=F64)
+GAME = nash.PreferenceGame(CYCLE, EVEN, 0.1)
+PAIRS = nash.SequenceSpace(2, 1)
+LOGITS = torch.zeros(1, 2, dtype=F64)
 
 
 def nan(tensor):
@@ -23,28 +26,47 @@ def nan(tensor):
 
 
 def prox(preference=CYCLE, reference=EVEN, temperature=0.1, iterations=3, step_size=2.0):
-    return mp.nash_mirror_prox(preference, reference, temperature, iterations, step_size)
+    return mp.nash_mirror_prox(
+        nash.PreferenceGame(preference, reference, temperature), iterations, step_size
+    )
 
 
 def single(preference=CYCLE, reference=EVEN, temperature=0.1, iterations=3, step_size=None):
-    return mp.preference_mirror_descent(preference, reference, temperature, iterations, step_size)
+    return mp.preference_mirror_descent(
+        nash.PreferenceGame(preference, reference, temperature), iterations, step_size
+    )
 
 
 def with_error(error):
-    return list(mp.nash_mirror_prox_iterates(CYCLE, EVEN, 0.1, 2, payoff_error=error))
+    return list(mp.nash_mirror_prox_iterates(GAME, 2, payoff_error=error))
 
 
 def gradient(space=SPACE, preference=CYCLE, logits=TABLE, tau=0.1, step=2.0, **more):
-    return mp.proximal_gradient(space, preference, logits, TABLE, TABLE, TABLE, tau, step, **more)
+    return mp.proximal_gradient(
+        space,
+        nash.PreferenceGame(preference, space.log_probs(TABLE), tau),
+        logits,
+        TABLE,
+        TABLE,
+        step,
+        **more,
+    )
 
 
 def practical(updates=2, **more):
-    return mp.practical_mirror_prox(SPACE, CYCLE, TABLE, 0.1, updates, **more)
+    return mp.practical_mirror_prox(
+        SPACE, nash.PreferenceGame(CYCLE, SPACE.log_probs(TABLE), 0.1), updates, **more
+    )
 
 
 def ascent(**more):
     return mp.proximal_ascent(
-        SPACE, CYCLE, TABLE, TABLE, TABLE, 0.1, 2.0, **({"steps": 2, "learning_rate": 1.0} | more)
+        SPACE,
+        nash.PreferenceGame(CYCLE, SPACE.log_probs(TABLE), 0.1),
+        TABLE,
+        TABLE,
+        2.0,
+        **{"steps": 2, "learning_rate": 1.0} | more,
     )
 
 
@@ -84,13 +106,13 @@ REFUSALS = {
     ),
     "more steps than games": (lambda: prox(step_size=ONE.expand(3)), ValueError, "step_size"),
     "iterates: refused at once": (
-        lambda: mp.nash_mirror_prox_iterates(CYCLE, EVEN, 0.1, -1), ValueError, "iterations",
+        lambda: mp.nash_mirror_prox_iterates(GAME, -1), ValueError, "iterations",
     ),
     "iterates: a bad step, at once": (
-        lambda: mp.nash_mirror_prox_iterates(CYCLE, EVEN, 0.1, 3, 0.0), ValueError, "step_size",
+        lambda: mp.nash_mirror_prox_iterates(GAME, 3, 0.0), ValueError, "step_size",
     ),
     "single: refused at once": (
-        lambda: mp.preference_mirror_descent_iterates(CYCLE, EVEN, 0.1, -1), ValueError,
+        lambda: mp.preference_mirror_descent_iterates(GAME, -1), ValueError,
         "iterations",
     ),
     "single: no temperature and no step": (
@@ -99,6 +121,13 @@ REFUSALS = {
     "single: a word": (lambda: single(temperature="cold"), TypeError, "temperature"),
     "single: none": (lambda: single(temperature=None), TypeError, "temperature"),
     "single: a bad reference": (lambda: single(reference=EVEN - 1), ValueError, "reference"),
+    "a matrix for a game": (lambda: mp.nash_mirror_prox(CYCLE, 3), TypeError, "game"),
+    "single: a matrix for a game": (
+        lambda: mp.preference_mirror_descent(CYCLE, 3), TypeError, "game",
+    ),
+    "gradient: a matrix for a game": (
+        lambda: mp.proximal_gradient(SPACE, CYCLE, TABLE, TABLE, TABLE, 2.0), TypeError, "game",
+    ),
     "errors of another shape": (
         lambda: with_error(lambda exact: exact[:2]), ValueError, "payoff_error",
     ),
@@ -107,7 +136,7 @@ REFUSALS = {
     "gradient: another table": (lambda: gradient(logits=EVEN), ValueError, "logits"),
     "gradient: a NaN": (lambda: gradient(logits=nan(TABLE)), ValueError, "logits"),
     "gradient: another space": (
-        lambda: gradient(preference=torch.full((2, 2), 0.5, dtype=F64)), ValueError, "preference",
+        lambda: mp.proximal_gradient(PAIRS, GAME, LOGITS, LOGITS, LOGITS, 2.0), ValueError, "game",
     ),
     "gradient: other preferences": (
         lambda: gradient(preference=CYCLE / 2), ValueError, "preference",

@@ -42,7 +42,7 @@ def test_a_small_change_turns_the_reward_over_but_not_the_equilibrium(e):
     found, value = best_mixture(preference)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
     assert value == pytest.approx(0.5, abs=1e-12)
-    cold = nm.regularized_nash(preference, even(3), 1e-5).exp()
+    cold = nm.regularized_nash(nm.PreferenceGame(preference, even(3), 1e-5)).exp()
     torch.testing.assert_close(cold, expected, atol=1e-4, rtol=0)
     if abs(e) < 0.05:
         reward = nm.bradley_terry(preference)
@@ -106,7 +106,7 @@ def test_the_circles_of_the_judges():
     for cycle in cycles:
         shares = expected.get(judges.names[int(cycle[0])][:4])
         sub = votes[cycle][:, cycle]
-        found = nm.regularized_nash(sub, even(3), 1e-6).exp()
+        found = nm.regularized_nash(nm.PreferenceGame(sub, even(3), 1e-6)).exp()
         if shares:
             torch.testing.assert_close(found, torch.tensor(shares, dtype=F64), atol=1e-4, rtol=0)
         assert (sub @ found - 0.5).abs().max() < 1e-5
@@ -122,18 +122,18 @@ def test_the_schedule_comes_close_to_the_equilibrium_in_one_batched_call(n):
     """The full run of 4 x 200 games and six temperatures is recorded in nash_md_games."""
     preference, reference = game(n, 20, seed=n)
     tau = torch.tensor([[0.2], [0.5], [1.0]], dtype=F64).expand(3, 20)
-    last = nm.nash_md(preference, reference, tau, 3000)
-    nash = nm.regularized_nash(preference, reference, tau)
+    last = nm.nash_md(nm.PreferenceGame(preference, reference, tau), 3000)
+    nash = nm.regularized_nash(nm.PreferenceGame(preference, reference, tau))
     far = nm.kl(nash, last)
     assert far[1:].max() < 1e-8
     assert far[0].max() < 5e-7
-    alone = nm.nash_md(preference[3], reference[3], 0.5, 3000)
+    alone = nm.nash_md(nm.PreferenceGame(preference[3], reference[3], 0.5), 3000)
     torch.testing.assert_close(last[1, 3], alone, rtol=0, atol=1e-11)
 
 
 def test_the_first_mixture_is_the_reference_so_the_start_does_not_matter():
     preference, reference = game(5)
-    first = nm.nash_md(preference, reference, 0.3, 1)
+    first = nm.nash_md(nm.PreferenceGame(preference, reference, 0.3), 1)
     expected = (reference + preference @ reference.exp() / 0.3).log_softmax(-1)
     torch.testing.assert_close(first, expected)
 
@@ -141,16 +141,16 @@ def test_the_first_mixture_is_the_reference_so_the_start_does_not_matter():
 def test_the_last_policy_is_the_last_of_the_iterates():
     preference, reference = game(6, 4)
     for step in (None, 0.4, torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=F64)):
-        run = list(nm.nash_md_iterates(preference, reference, 0.5, 50, step))
+        run = list(nm.nash_md_iterates(nm.PreferenceGame(preference, reference, 0.5), 50, step))
         assert len(run) == 51
         torch.testing.assert_close(run[0], reference)
-        last = nm.nash_md(preference, reference, 0.5, 50, step)
+        last = nm.nash_md(nm.PreferenceGame(preference, reference, 0.5), 50, step)
         torch.testing.assert_close(run[-1], last, rtol=0, atol=1e-12)
 
 
 def test_the_step_is_the_maximiser_of_its_objective():
     preference, reference = game(4, seed=3)
-    policy = list(nm.nash_md_iterates(preference, reference, 0.4, 3, 0.9))
+    policy = list(nm.nash_md_iterates(nm.PreferenceGame(preference, reference, 0.4), 3, 0.9))
     mixed = nm.mixture(policy[2], reference, 0.36)
     p = cp.Variable(4, nonneg=True)
     gain = (preference @ mixed.exp()).numpy()
@@ -167,14 +167,16 @@ def test_the_step_is_the_maximiser_of_its_objective():
 def test_self_play_is_the_magnetic_step_and_hedge_circles():
     preference, reference = game(5, seed=1)
     eta, tau = 0.4, 0.5
-    run = list(nm.self_play_iterates(preference, reference, tau, 20, eta))
+    run = list(nm.self_play_iterates(nm.PreferenceGame(preference, reference, tau), 20, eta))
     policy = reference
     for now in run:
         assert nm.span(now - policy) < 1e-12
-        policy = nm.magnetic_step(preference, policy, policy, reference, tau, eta / (1 - eta * tau))
+        policy = nm.magnetic_step(
+            nm.PreferenceGame(preference, reference, tau), policy, policy, eta / (1 - eta * tau)
+        )
     circle = nm.cyclic_preference(0.4)
     start = torch.tensor([0.5, 0.3, 0.2], dtype=F64).log()
-    hedge = list(nm.self_play_iterates(circle, start, 0.0, 400, 0.2))
+    hedge = list(nm.self_play_iterates(nm.PreferenceGame(circle, start, 0.0), 400, 0.2))
     away = [nm.kl(even(3), policy).item() for policy in hedge]
     assert all(b >= a - 1e-12 for a, b in itertools.pairwise(away))
     assert away[-1] > 2 * away[0]
@@ -184,8 +186,8 @@ def test_relabelled_answers_give_relabelled_policies():
     preference, reference = game(7, seed=2)
     order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
     for function in (
-        lambda p, m: nm.nash_md(p, m, 0.2, 100),
-        lambda p, m: nm.regularized_nash(p, m, 0.2),
+        lambda p, m: nm.nash_md(nm.PreferenceGame(p, m, 0.2), 100),
+        lambda p, m: nm.regularized_nash(nm.PreferenceGame(p, m, 0.2)),
     ):
         ours = function(preference, reference)[order]
         theirs = function(preference[order][:, order], reference[order])
@@ -197,22 +199,24 @@ def test_an_answer_twice_shares_as_the_reference_does():
     index = torch.tensor([0, 1, 2, 3, 3])
     doubled = preference[index][:, index]
     reference = torch.tensor([0.3, 0.2, 0.1, 0.3, 0.1], dtype=F64).log()
-    nash = nm.regularized_nash(doubled, reference, 0.1)
+    nash = nm.regularized_nash(nm.PreferenceGame(doubled, reference, 0.1))
     assert (nash[3] - nash[4]).exp() == pytest.approx(3.0)
     merged = torch.tensor([0.3, 0.2, 0.1, 0.4], dtype=F64).log()
-    alone = nm.regularized_nash(preference, merged, 0.1).exp()
+    alone = nm.regularized_nash(nm.PreferenceGame(preference, merged, 0.1)).exp()
     torch.testing.assert_close(nash.exp()[:3], alone[:3])
 
 
 def test_even_preferences_stay_at_the_reference_and_a_dominated_answer_vanishes():
     reference = torch.tensor([0.6, 0.3, 0.1], dtype=F64).log()
     flat = torch.full((3, 3), 0.5, dtype=F64)
-    torch.testing.assert_close(nm.nash_md(flat, reference, 0.1, 50), reference)
-    torch.testing.assert_close(nm.regularized_nash(flat, reference, 0.1), reference)
+    torch.testing.assert_close(nm.nash_md(nm.PreferenceGame(flat, reference, 0.1), 50), reference)
+    torch.testing.assert_close(
+        nm.regularized_nash(nm.PreferenceGame(flat, reference, 0.1)), reference
+    )
     dominated = table(0.7, 0.2, 0.1)  # the third loses to both
-    cold = nm.regularized_nash(dominated, reference, 0.01).exp()
+    cold = nm.regularized_nash(nm.PreferenceGame(dominated, reference, 0.01)).exp()
     assert cold[2] < 1e-10
-    hot = nm.regularized_nash(dominated, reference, 1e6)
+    hot = nm.regularized_nash(nm.PreferenceGame(dominated, reference, 1e6))
     torch.testing.assert_close(hot, reference, rtol=0, atol=1e-6)
 
 
@@ -220,9 +224,9 @@ def test_contexts_are_a_leading_axis():
     circle = nm.cyclic_preference(0.3)
     both = torch.stack([circle, circle.mT])
     reference = torch.tensor([0.6, 0.3, 0.1], dtype=F64).log()
-    together = nm.nash_md(both, reference, 0.2, 200)
+    together = nm.nash_md(nm.PreferenceGame(both, reference, 0.2), 200)
     for context, preference in zip(together, both, strict=True):
-        alone = nm.nash_md(preference, reference, 0.2, 200)
+        alone = nm.nash_md(nm.PreferenceGame(preference, reference, 0.2), 200)
         torch.testing.assert_close(context, alone)
 
 
@@ -230,7 +234,9 @@ def test_rewards_with_a_temperature_do_not_give_the_equilibrium():
     reward = torch.tensor([0.0, 1.0, 2.5], dtype=F64)
     preference = nm.bradley_terry_preference(reward)
     rlhf = (even(3) + reward / 0.3).log_softmax(-1)
-    assert (rlhf - nm.regularized_nash(preference, even(3), 0.3)).abs().max() > 0.1
+    assert (
+        rlhf - nm.regularized_nash(nm.PreferenceGame(preference, even(3), 0.3))
+    ).abs().max() > 0.1
 
 
 # ------------------------------------------------------------------ sequences
@@ -301,13 +307,19 @@ def test_short_steps_of_self_play_find_the_equilibrium_over_sequences():
     preference, logits = class_game(space)
     reference = space.log_probs(logits)
     weights = torch.tensor([0.0, 0.5, 1.0], dtype=F64)
-    trained = nm.nash_md_pg(space, preference, logits, 0.3, 800, weights, learning_rate=0.005)
+    trained = nm.nash_md_pg(
+        space,
+        nm.PreferenceGame(preference, space.log_probs(logits), 0.3),
+        800,
+        weights,
+        learning_rate=0.005,
+    )
     policies = space.log_probs(trained)
-    gain = nm.regularized_exploitability(preference, policies, reference, 0.3)
+    gain = nm.exploitability(nm.PreferenceGame(preference, reference, 0.3), policies)
     assert gain[0] < 1e-4
     assert gain[2] > gain[1] > gain[0]
     # Weight 1 is the best response to the reference.
-    best = nm.best_response(preference, reference, reference, 0.3)
+    best = nm.best_response(nm.PreferenceGame(preference, reference, 0.3), reference)
     torch.testing.assert_close(policies[2].exp(), best.exp(), rtol=0, atol=1e-3)
 
 
@@ -317,9 +329,13 @@ def test_a_grid_of_weights_is_as_many_single_runs():
     preference, _ = game(space.count, seed=8)
     _, logits = class_game(space)
     weights = torch.tensor([0.0, 0.5, 1.0], dtype=F64)
-    trained = nm.nash_md_pg(space, preference, logits, 0.3, 10, weights)
+    trained = nm.nash_md_pg(
+        space, nm.PreferenceGame(preference, space.log_probs(logits), 0.3), 10, weights
+    )
     for policy, weight in zip(trained, weights.tolist(), strict=True):
-        alone = nm.nash_md_pg(space, preference, logits, 0.3, 10, weight)
+        alone = nm.nash_md_pg(
+            space, nm.PreferenceGame(preference, space.log_probs(logits), 0.3), 10, weight
+        )
         torch.testing.assert_close(policy, alone, rtol=0, atol=1e-6)
 
 
@@ -327,8 +343,12 @@ def test_the_averages_limits_are_self_play_and_the_start():
     space = nm.SequenceSpace(3, 2)
     preference, logits = class_game(space)
     decays = torch.tensor([0.0, 1.0], dtype=F64)
-    averaged = nm.nash_ema_pg(space, preference, logits, 0.3, 50, decays)
-    mixed = nm.nash_md_pg(space, preference, logits, 0.3, 50, decays)
+    averaged = nm.nash_ema_pg(
+        space, nm.PreferenceGame(preference, space.log_probs(logits), 0.3), 50, decays
+    )
+    mixed = nm.nash_md_pg(
+        space, nm.PreferenceGame(preference, space.log_probs(logits), 0.3), 50, decays
+    )
     torch.testing.assert_close(averaged, mixed)
 
 
@@ -348,13 +368,13 @@ def test_samples_are_repeatable_and_improve():
 
     def train(seed):
         return nm.nash_md_pg(
-            space, preference, logits, 0.3, 150, 0.25, learning_rate=0.02, samples=64,
-            generator=torch.Generator().manual_seed(seed),
+            space, nm.PreferenceGame(preference, space.log_probs(logits), 0.3), 150, 0.25,
+            learning_rate=0.02, samples=64, generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
 
     assert torch.equal(train(0), train(0))
     gain = [
-        nm.regularized_exploitability(preference, space.log_probs(x), reference, 0.3)
+        nm.exploitability(nm.PreferenceGame(preference, reference, 0.3), space.log_probs(x))
         for x in (logits, train(0))
     ]
     assert gain[1] < gain[0] / 3

@@ -30,17 +30,18 @@ def core(device, dtype):
     game = nm.PreferenceGame(p, mu, heat)
     return (
         game.value(q, mu), game.policy(), game.exploitability(q),
-        nm.best_response(p, q, mu, heat), nm.magnetic_step(p, q, mu, mu, heat, heat),
+        nm.best_response(game, q), nm.magnetic_step(game, q, mu, heat),
         nm.kl(q, mu), nm.span(q), nm.mixture(q, mu, 0.3),
-        nm.regularized_exploitability(p, q, mu, heat), nm.regularized_nash(p, mu, heat),
+        nm.exploitability(game, q), nm.regularized_nash(game),
     )  # fmt: skip
 
 
 def runs(device, dtype):
     p, mu, heat = preference(device, dtype), policy(device, dtype), tau(device, dtype)
+    game = nm.PreferenceGame(p, mu, heat)
     return (
-        nm.nash_md(p, mu, heat, 3), nm.nash_md(p, mu, 0.5, 3, heat),
-        *nm.nash_md_iterates(p, mu, heat, 2), *nm.self_play_iterates(p, mu, heat, 2),
+        nm.nash_md(game, 3), nm.nash_md(game.at(0.5), 3, heat),
+        *nm.nash_md_iterates(game, 2), *nm.self_play_iterates(game, 2),
         nm.nash_md_rate(heat, 3), nm.shifted_temperature(heat, heat),
     )  # fmt: skip
 
@@ -58,7 +59,8 @@ def sequences(device, dtype):
     logits, other = numbers(device, dtype, B, 1, N), numbers(device, dtype, 1, N)
     tokens = space.token_log_probs(logits)
     return (
-        tokens, space.log_probs(logits), space.token_mixture(logits, other, 0.3),
+        tokens, space.log_probs(logits), space.logits(policy(device, dtype)),
+        space.token_mixture(logits, other, 0.3),
         nm.policy_gradient_surrogate(tokens, tokens, policy(device, dtype), 0.5),
     )  # fmt: skip
 
@@ -76,10 +78,11 @@ def gradients(device, dtype):
     p = preference(device, dtype)
     logits, other = numbers(device, dtype, B, 1, N), numbers(device, dtype, 1, N)
     won = policy(device, dtype).exp()
+    text = nm.PreferenceGame(p, space.log_probs(other), 0.5)
     return (
         nm.expected_gradient(space, logits, other, won, 0.5),
         nm.objective_gradient(space, logits, other, won, 0.5),
-        nm.nash_md_pg(space, p, other, 0.5, 3), nm.nash_ema_pg(space, p, other, 0.5, 3),
+        nm.nash_md_pg(space, text, 3), nm.nash_ema_pg(space, text, 3),
         nm.reward_pg(space, won, other, 0.5, 3),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mdtheory.nlhf import online_preference as op
-from mdtheory.nlhf.nash_md import best_response, mixture, regularized_nash, span
+from mdtheory.nlhf.nash_md import PreferenceGame, best_response, mixture, regularized_nash, span
 
 F64 = torch.float64
 PAIR = tuple(torch.tensor(v, dtype=F64) for v in (-1.0, -3.0, -2.0, -2.5))
@@ -114,7 +114,7 @@ def test_expected_loss_with_two_laws_is_the_sum_over_pairs():
             turned = (policy[b], policy[a], EVEN[b], EVEN[a])
             total += drawn * CYCLE[a, b] * op.dpo_loss(*arguments, 0.3)
             total += drawn * CYCLE[b, a] * op.dpo_loss(*turned, 0.3)
-    found = op.expected_loss(op.dpo_loss, CYCLE, policy, EVEN, 0.3, law, other)
+    found = op.expected_loss(PreferenceGame(CYCLE, EVEN, 0.3), op.dpo_loss, policy, law, other)
     torch.testing.assert_close(found, total)
 
 
@@ -125,31 +125,32 @@ def test_batches_do_not_mix_and_temperatures_may_be_tensors():
     policy, reference, law = torch.randn(3, 3, 2, 4, generator=generator, dtype=F64).log_softmax(-1)
     tau = 0.1 + torch.rand(3, 2, generator=generator, dtype=F64)
     weight = torch.rand(3, 2, generator=generator, dtype=F64)
+    games = PreferenceGame(preference, reference, tau)
     whole = (
-        op.online_ipo_gradient(preference, policy, reference, tau),
-        op.ipo_md_gradient(preference, policy, reference, tau, weight),
-        op.ipo_md_loss(preference, policy, reference, tau, weight),
-        op.ipo_gradient(preference, policy, reference, tau, law),
-        op.dpo_gradient(preference, policy, reference, tau),
-        op.response_gradient(preference, policy, reference, tau, law),
-        op.expected_loss(op.ipo_loss, preference, policy, reference, tau, law),
-        op.newton_iterates(preference, reference, tau, 3, 0.3, weight)[-1],
-        *op.contrastive_variance(preference, policy, reference, tau),
+        op.online_ipo_gradient(games, policy),
+        op.ipo_md_gradient(games, policy, weight),
+        op.ipo_md_loss(games, policy, weight),
+        op.ipo_gradient(games, policy, law),
+        op.dpo_gradient(games, policy),
+        op.response_gradient(games, policy, law),
+        op.expected_loss(games, op.ipo_loss, policy, law),
+        op.newton_iterates(games, 3, 0.3, weight)[-1],
+        *op.contrastive_variance(games, policy),
     )
     for i in range(3):
         for j in range(2):
-            game = (preference[i, j], policy[i, j], reference[i, j], tau[i, j].item())
-            run = (game[0], game[2], game[3])
+            game = PreferenceGame(preference[i, j], reference[i, j], tau[i, j].item())
+            mine, drawn, share = policy[i, j], law[i, j], weight[i, j].item()
             alone = (
-                op.online_ipo_gradient(*game),
-                op.ipo_md_gradient(*game, weight[i, j].item()),
-                op.ipo_md_loss(*game, weight[i, j].item()),
-                op.ipo_gradient(*game, law[i, j]),
-                op.dpo_gradient(*game),
-                op.response_gradient(*game, law[i, j]),
-                op.expected_loss(op.ipo_loss, *game, law[i, j]),
-                op.newton_iterates(*run, 3, 0.3, weight[i, j].item())[-1],
-                *op.contrastive_variance(*game),
+                op.online_ipo_gradient(game, mine),
+                op.ipo_md_gradient(game, mine, share),
+                op.ipo_md_loss(game, mine, share),
+                op.ipo_gradient(game, mine, drawn),
+                op.dpo_gradient(game, mine),
+                op.response_gradient(game, mine, drawn),
+                op.expected_loss(game, op.ipo_loss, mine, drawn),
+                op.newton_iterates(game, 3, 0.3, share)[-1],
+                *op.contrastive_variance(game, mine),
             )
             for one, all_ in zip(alone, whole, strict=True):
                 torch.testing.assert_close(one, all_[i, j])
@@ -158,23 +159,25 @@ def test_batches_do_not_mix_and_temperatures_may_be_tensors():
 def test_newton_iterates_converge_to_what_each_law_asks_for():
     magnet = torch.tensor([0.2, 0.3, 0.5], dtype=F64).log()
     law = torch.tensor([0.6, 0.3, 0.1], dtype=F64).log()
-    online = op.newton_iterates(CYCLE, magnet, 0.2, 300, 0.2)
+    game = PreferenceGame(CYCLE, magnet, 0.2)
+    online = op.newton_iterates(game, 300, 0.2)
     assert online.shape == (301, 3)
-    assert span(online[-1] - regularized_nash(CYCLE, magnet, 0.2)) < 1e-9
-    offline = op.newton_iterates(CYCLE, magnet, 0.2, 300, 0.2, sampling=law, policy=law)
-    assert span(offline[-1] - best_response(CYCLE, law, magnet, 0.2)) < 1e-9
-    mixed = mixture(op.newton_iterates(CYCLE, magnet, 0.2, 300, 0.2, 0.5)[-1], magnet, 0.5)
-    assert span(mixed - regularized_nash(CYCLE, magnet, 0.4)) < 1e-9
-    assert op.newton_iterates(CYCLE, magnet, 0.2, 0, 0.2).shape == (1, 3)
+    assert span(online[-1] - regularized_nash(game)) < 1e-9
+    offline = op.newton_iterates(game, 300, 0.2, sampling=law, policy=law)
+    assert span(offline[-1] - best_response(game, law)) < 1e-9
+    mixed = mixture(op.newton_iterates(game, 300, 0.2, 0.5)[-1], magnet, 0.5)
+    assert span(mixed - regularized_nash(game.at(0.4))) < 1e-9
+    assert op.newton_iterates(game, 0, 0.2).shape == (1, 3)
 
 
 def test_relabelling_the_answers_relabels_the_gradients():
     order = torch.tensor([2, 0, 1])
     policy = torch.tensor([0.2, 0.3, 0.5], dtype=F64).log()
     turned = CYCLE[order][:, order]
+    game, other = (PreferenceGame(matrix, EVEN, 0.3) for matrix in (CYCLE, turned))
     for function in (op.online_ipo_gradient, op.dpo_gradient, op.response_gradient):
-        found = function(turned, policy[order], EVEN, 0.3)
-        torch.testing.assert_close(found, function(CYCLE, policy, EVEN, 0.3)[order])
+        found = function(other, policy[order])
+        torch.testing.assert_close(found, function(game, policy)[order])
 
 
 def test_descent_is_a_softmax_step():

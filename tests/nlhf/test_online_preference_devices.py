@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from mdtheory.nlhf import online_preference as op
+from mdtheory.nlhf.nash_md import PreferenceGame
 from tests.everywhere import DEVICES, agrees_with_the_cpu, numbers, stays
 
 B, N = 3, 4
 
 
 def game(device, dtype):
+    """A game, and a policy."""
     raw = numbers(device, dtype, B, N, N)
     policy, reference = numbers(device, dtype, 2, B, N).log_softmax(-1)
-    return (raw - raw.mT).sigmoid(), policy, reference, 0.3
+    return PreferenceGame((raw - raw.mT).sigmoid(), reference, 0.3), policy
 
 
 def law(device, dtype):
@@ -40,17 +42,17 @@ def losses(d, t):
 
 
 def newton(d, t):
-    preference, _, reference, tau = game(d, t)
+    played, _ = game(d, t)
     return (
-        op.newton_iterates(preference, reference, tau, 2, 0.5, 0.25),
-        op.newton_iterates(preference, reference, tau, 2, 0.5, sampling=law(d, t)),
+        op.newton_iterates(played, 2, 0.5, 0.25),
+        op.newton_iterates(played, 2, 0.5, sampling=law(d, t)),
     )
 
 
 CASES = {
     "losses": losses,
     "expected": lambda d, t: (
-        op.expected_loss(op.dpo_loss, *game(d, t), law(d, t)),
+        op.expected_loss(game(d, t)[0], op.dpo_loss, game(d, t)[1], law(d, t)),
         op.ipo_md_loss(*game(d, t), 0.25),
     ),
     "gradients": lambda d, t: (
@@ -79,13 +81,11 @@ def test_nothing_is_left_on_another_device(name, elsewhere):
 @pytest.mark.parametrize("device", DEVICES)
 def test_score_gradients_stay_on_their_device(device):
     """Automatic differentiation does not run on a stand-in device."""
-    preference, policy, reference, tau = game(device, torch.float64)
-    free = policy.clone().requires_grad_()
-    found = op.score_gradient(
-        preference, free.log_softmax(-1), free, reference, tau, law(device, torch.float64)
-    )
+    played, policy = game(device, torch.float64)
+    free, drawn = policy.clone().requires_grad_(), law(device, torch.float64)
+    found = op.score_gradient(played, free.log_softmax(-1), free, drawn)
     assert found.device.type == device
-    wanted = op.ipo_gradient(preference, policy, reference, tau, law(device, torch.float64))
+    wanted = op.ipo_gradient(played, policy, drawn)
     torch.testing.assert_close(found, wanted)
 
 

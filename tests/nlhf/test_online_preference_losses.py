@@ -5,6 +5,7 @@ import torch
 
 from mdtheory.nlhf import online_preference as op
 from mdtheory.nlhf.nash_md import (
+    PreferenceGame,
     SequenceSpace,
     best_response,
     magnetic_step,
@@ -24,7 +25,7 @@ def drawn(batch, n, seed, spread=1.0):
 
 
 P, MU, PI, M = drawn(100, 5, 5)
-NASH = regularized_nash(P, MU, TAU)
+NASH = regularized_nash(PreferenceGame(P, MU, TAU))
 EVEN = torch.full((3,), 1 / 3, dtype=F64).log()
 CYCLE = 0.5 + torch.tensor([[0.0, 1, -1], [-1, 0, 1], [1, -1, 0]], dtype=F64) / 18
 
@@ -51,7 +52,10 @@ def gradients(preference, policy, reference):
 
     def pairs(loss, sampling=None):
         return slope(
-            lambda p: op.expected_loss(loss, preference, p, reference, TAU, sampling), policy
+            lambda p: op.expected_loss(
+                PreferenceGame(preference, reference, TAU), loss, p, sampling
+            ),
+            policy,
         )
 
     def single(function):
@@ -128,10 +132,10 @@ def test_these_do_not_stop_at_the_equilibrium(name):
 @pytest.mark.theorem("prop-which-losses", "mutant")
 def test_ipo_md_and_offline_ipo_do_not_either():
     for law in (mixture(NASH, MU, 0.125), M):
-        found = op.ipo_gradient(P, NASH, MU, TAU, law)
+        found = op.ipo_gradient(PreferenceGame(P, MU, TAU), NASH, law)
         fails(close, found, torch.zeros_like(found), 1e-4)
         # They do where the law is as good an opponent.
-    close(op.ipo_gradient(P, NASH, MU, TAU, NASH), torch.zeros_like(NASH))
+    close(op.ipo_gradient(PreferenceGame(P, MU, TAU), NASH, NASH), torch.zeros_like(NASH))
 
 
 # --------------------------------------------------------------------------------- prop-length
@@ -150,13 +154,15 @@ def divided(lengths):
 
 
 def at(policy, lengths):
-    return slope(lambda p: op.expected_loss(divided(lengths), P, p, MU, TAU, M), policy)
+    return slope(
+        lambda p: op.expected_loss(PreferenceGame(P, MU, TAU), divided(lengths), p, M), policy
+    )
 
 
 @pytest.mark.theorem("prop-length", "equality")
 def test_with_one_length_it_is_a_lower_temperature():
     lengths = torch.full_like(MU, 4.0)
-    close(at(best_response(P, M, MU, TAU / 4), lengths), torch.zeros_like(MU))
+    close(at(best_response(PreferenceGame(P, MU, TAU / 4), M), lengths), torch.zeros_like(MU))
 
 
 @pytest.mark.theorem("prop-length", "equality")
@@ -181,7 +187,7 @@ def test_with_several_lengths_the_minimiser_is_explicit():
 def test_the_best_response_is_not_stationary_then():
     lengths = torch.arange(1, 6, dtype=F64).expand_as(MU)
     for tau in (TAU, TAU / 3):
-        found = at(best_response(P, M, MU, tau), lengths)
+        found = at(best_response(PreferenceGame(P, MU, tau), M), lengths)
         fails(close, found, torch.zeros_like(found), 1e-2)
 
 
@@ -202,7 +208,9 @@ def laws(logits, weight=0.5):
 
 def enumerated(logits, law):
     free = logits.clone().requires_grad_()
-    loss = op.expected_loss(op.ipo_loss, JUDGE, SPACE.log_probs(free), BASE, TAU, law)
+    loss = op.expected_loss(
+        PreferenceGame(JUDGE, BASE, TAU), op.ipo_loss, SPACE.log_probs(free), law
+    )
     return torch.autograd.grad(loss.sum(), free)[0]
 
 
@@ -234,7 +242,9 @@ def test_the_policy_gradient_is_that_of_full_enumeration(kind):
     exact = enumerated(LOGITS, law)
     close(by_scores(LOGITS, coefficient(law)), exact)
     free = LOGITS.clone().requires_grad_()
-    close(op.score_gradient(JUDGE, SPACE.log_probs(free), free, BASE, TAU, law), exact)
+    close(
+        op.score_gradient(PreferenceGame(JUDGE, BASE, TAU), SPACE.log_probs(free), free, law), exact
+    )
 
 
 def as_tree(written):
@@ -246,7 +256,7 @@ def as_tree(written):
 def limit(kind):
     now, step = BASE, 0.2 / (0.8 * 0.1)
     for _ in range(300):
-        now = magnetic_step(JUDGE, now, laws(as_tree(now))[kind], BASE, 0.1, step)
+        now = magnetic_step(PreferenceGame(JUDGE, BASE, 0.1), now, laws(as_tree(now))[kind], step)
     return now, laws(as_tree(now))[kind]
 
 
@@ -254,9 +264,9 @@ def limit(kind):
 def test_the_mixture_of_whole_sequences_ends_at_the_higher_temperature():
     now, law = limit("whole")
     close(SPACE.log_probs(as_tree(now)), now)
-    close(law, regularized_nash(JUDGE, BASE, 0.2), 1e-8)
+    close(law, regularized_nash(PreferenceGame(JUDGE, BASE, 0.2)), 1e-8)
     now, law = limit("tokens")
-    close(now, best_response(JUDGE, law, BASE, 0.1), 1e-8)
+    close(now, best_response(PreferenceGame(JUDGE, BASE, 0.1), law), 1e-8)
 
 
 @pytest.mark.theorem("prop-sequence-ipo", "mutant")
@@ -269,5 +279,9 @@ def test_without_the_centring_it_is_not(kind):
 
 @pytest.mark.theorem("prop-sequence-ipo", "mutant")
 def test_the_mixture_of_tokens_ends_elsewhere():
-    off = (limit("tokens")[1].exp() - regularized_nash(JUDGE, BASE, 0.2).exp()).abs().sum(-1)
+    off = (
+        (limit("tokens")[1].exp() - regularized_nash(PreferenceGame(JUDGE, BASE, 0.2)).exp())
+        .abs()
+        .sum(-1)
+    )
     assert (off > 1e-3).all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mdtheory.nlhf import online_preference as op
+from mdtheory.nlhf.nash_md import PreferenceGame
 
 F64 = torch.float64
 P = 0.5 + torch.tensor([[0.0, 1, -1], [-1, 0, 1], [1, -1, 0]], dtype=F64) / 4
@@ -14,13 +15,16 @@ NONE = torch.tensor([0.5, 0.5, 0.0], dtype=F64).log()  # one answer has no proba
 ONE = torch.tensor([-1.0, -2.0], dtype=F64)
 NAN = torch.tensor([math.nan, -2.0], dtype=F64)
 PAIR = (ONE, ONE, ONE, ONE)
-GAME = (P, MU, MU)
+GAME = PreferenceGame(P, MU, 1.0)
+MANY = PreferenceGame(P.expand(3, 3, 3), MU, 1.0)
 FREE = MU.clone().requires_grad_()
 YES = torch.tensor([True, False])
 
 
-def refused(*arguments):
-    return lambda: op.online_ipo_gradient(*arguments)
+def refused(preference, policy, reference, temperature):
+    return lambda: op.online_ipo_gradient(
+        PreferenceGame(preference, reference, temperature), policy
+    )
 
 
 REFUSALS = {
@@ -81,42 +85,42 @@ REFUSALS = {
     "game: batches that do not fit": (
         refused(P.expand(2, 3, 3), MU.expand(5, 3), MU, 1.0), ValueError, "policy",
     ),
+    "a matrix for a game": (lambda: op.online_ipo_gradient(P, MU), TypeError, "game"),
+    "a matrix for a game, too": (lambda: op.newton_iterates(P, 3, 0.5), TypeError, "game"),
     "a law that is none": (
-        lambda: op.ipo_gradient(*GAME, 1.0, MU - 1), ValueError, "sampling",
+        lambda: op.ipo_gradient(GAME, MU, MU - 1), ValueError, "sampling",
     ),
     "an opponent that is none": (
-        lambda: op.response_gradient(*GAME, 1.0, MU - 1), ValueError, "opponent",
+        lambda: op.response_gradient(GAME, MU, MU - 1), ValueError, "opponent",
     ),
     "a second law that is none": (
-        lambda: op.expected_loss(op.ipo_loss, *GAME, 1.0, MU, MU - 1), ValueError, "opponent",
+        lambda: op.expected_loss(GAME, op.ipo_loss, MU, MU, MU - 1), ValueError, "opponent",
     ),
-    "a weight of 2": (lambda: op.ipo_md_loss(*GAME, 1.0, 2.0), ValueError, "weight"),
-    "a weight below 0": (lambda: op.ipo_md_gradient(*GAME, 1.0, -0.1), ValueError, "weight"),
+    "a weight of 2": (lambda: op.ipo_md_loss(GAME, MU, 2.0), ValueError, "weight"),
+    "a weight below 0": (lambda: op.ipo_md_gradient(GAME, MU, -0.1), ValueError, "weight"),
     "weights outside": (
-        lambda: op.ipo_md_loss(*GAME, 1.0, torch.full((2,), 2.0, dtype=F64)), ValueError, "weight",
+        lambda: op.ipo_md_loss(GAME, MU, torch.full((2,), 2.0, dtype=F64)), ValueError, "weight",
     ),
     "weights of another dtype": (
-        lambda: op.ipo_md_loss(*GAME, 1.0, torch.ones(2)), TypeError, "weight",
+        lambda: op.ipo_md_loss(GAME, MU, torch.ones(2)), TypeError, "weight",
     ),
     "weights of another batch": (
-        lambda: op.ipo_md_loss(
-            P.expand(3, 3, 3), MU, MU, 1.0, torch.ones(2, dtype=F64)
-        ), ValueError, "weight",
+        lambda: op.ipo_md_loss(MANY, MU, torch.ones(2, dtype=F64)), ValueError, "weight",
     ),
     "no graph": (
-        lambda: op.score_gradient(P, MU, MU, MU, 1.0, MU), ValueError, "graph",
+        lambda: op.score_gradient(GAME, MU, MU, MU), ValueError, "graph",
     ),
-    "a whole Newton step": (lambda: op.newton_iterates(P, MU, 1.0, 3, 1.0), ValueError, "length"),
-    "no Newton step": (lambda: op.newton_iterates(P, MU, 1.0, 3, 0.0), ValueError, "length"),
+    "a whole Newton step": (lambda: op.newton_iterates(GAME, 3, 1.0), ValueError, "length"),
+    "no Newton step": (lambda: op.newton_iterates(GAME, 3, 0.0), ValueError, "length"),
     "a run without temperature": (
-        lambda: op.newton_iterates(P, MU, 0.0, 3, 0.5), ValueError, "temperature",
+        lambda: op.newton_iterates(PreferenceGame(P, MU, 0.0), 3, 0.5), ValueError, "temperature",
     ),
-    "half a step": (lambda: op.newton_iterates(P, MU, 1.0, 1.5, 0.5), TypeError, "iterations"),
+    "half a step": (lambda: op.newton_iterates(GAME, 1.5, 0.5), TypeError, "iterations"),
     "a start that is none": (
-        lambda: op.newton_iterates(P, MU, 1.0, 3, 0.5, policy=MU - 1), ValueError, "policy",
+        lambda: op.newton_iterates(GAME, 3, 0.5, policy=MU - 1), ValueError, "policy",
     ),
     "data that are none": (
-        lambda: op.newton_iterates(P, MU, 1.0, 3, 0.5, sampling=MU - 1), ValueError, "sampling",
+        lambda: op.newton_iterates(GAME, 3, 0.5, sampling=MU - 1), ValueError, "sampling",
     ),
     "descent: no step": (lambda: op.descend(torch.exp, MU, 0.0, 2), ValueError, "step_size"),
     "descent: a NaN": (
@@ -135,10 +139,10 @@ def test_what_cannot_be_meant_is_refused(call, error, words):
 def test_extreme_probabilities_are_no_reason_to_refuse():
     policy = torch.tensor([0.0, -700.0, -1500.0], dtype=F64)
     for function in (op.online_ipo_gradient, op.dpo_gradient, op.response_gradient):
-        found = function(P, policy, MU, 1e-3)
+        found = function(GAME.at(1e-3), policy)
         assert found.isfinite().all()
-    assert op.ipo_md_loss(P, policy, MU, 0.1, 0.5).isfinite()
-    run = op.newton_iterates(P, MU, 1e-4, 50, 0.01)
+    assert op.ipo_md_loss(PreferenceGame(P, MU, 0.1), policy, 0.5).isfinite()
+    run = op.newton_iterates(PreferenceGame(P, MU, 1e-4), 50, 0.01)
     assert run.isfinite().all()
 
 

@@ -29,3 +29,8 @@ def hundred(garnets) -> pmd.TabularMDP:
 def few(garnets) -> pmd.TabularMDP:
     """The first twenty of them."""
     return pmd.TabularMDP(garnets.transition[:20], garnets.reward[:20], garnets.discount)
+
+
+@pytest.fixture
+def normal(generator):
+    return lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)

@@ -4,7 +4,7 @@ The chapter 'Games' derives what stands here: matrix games (``matrix``), games i
 trees of sequences (``tree``, built by ``walk``; ``poker`` and ``openspiel`` have some), how far a
 pair of strategies is from an equilibrium (``measures``), the descent (``descent``) with its
 constants (``convexity``), a solver that certifies its answer (``solver``), and references by other
-means (``references``).
+means (``references``, with Newton's method in ``newton``).
 """
 
 from mdtheory.nlhf.games.convexity import complexity, guaranteed_step, smoothness

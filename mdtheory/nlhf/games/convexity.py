@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_values
+from mdtheory.checks import require_scale
 from mdtheory.nlhf.games.matrix import MatrixGame
 from mdtheory.nlhf.games.measures import Game, require_game
 from mdtheory.nlhf.games.tree import ExtensiveGame
@@ -83,12 +83,9 @@ def guaranteed_step(
         ValueError: a negative temperature.
     """
     constant = smoothness(game)
-    if isinstance(temperature, Tensor):
-        require_values("temperature", temperature, temperature >= 0, "temperatures >= 0")
-    else:
-        require_number("temperature", temperature, 0.0)
+    tau = require_scale("temperature", temperature, constant, constant.shape)
     if extragradient:
-        shape = temperature.shape if isinstance(temperature, Tensor) else ()
-        return (1 / constant).expand(torch.broadcast_shapes(constant.shape, shape))
-    step = temperature / constant**2
+        return 1 / constant + torch.zeros_like(constant * tau)
+    # Not divided by the square, which overflows and vanishes long before the step does.
+    step = tau / constant / constant
     return torch.where(constant > 0, step, torch.inf)

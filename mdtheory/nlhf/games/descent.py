@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -10,13 +11,13 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
-    require_broadcastable,
     require_count,
     require_number,
+    require_scale,
     require_values,
     values_known,
 )
-from mdtheory.convex.mirror_maps import dual_step
+from mdtheory.convex.mirror_maps import dual_step, mixture
 from mdtheory.nlhf.games.convexity import guaranteed_step
 from mdtheory.nlhf.games.matrix import MatrixGame
 from mdtheory.nlhf.games.measures import Game, require_game
@@ -76,10 +77,8 @@ def magnetic_mirror_descent(
     descent = _prepare(
         game, temperature, step_size, magnet, magnet_rate, start, extragradient, form
     )
-    logs = descent.start
-    for logs in descent.run(require_count("iterations", iterations, 0)):  # noqa: B007
-        pass
-    return game.split(_checked(logs, step_size))
+    *_, last = deque(descent.run(require_count("iterations", iterations, 0)), maxlen=1)
+    return _handed_out(game, last, step_size)
 
 
 def magnetic_iterates(
@@ -95,6 +94,8 @@ def magnetic_iterates(
     form: str = "dilated",
 ) -> Iterator[Strategies]:
     """All strategies of :func:`magnetic_mirror_descent`, the start included.
+
+    Every pair is in memory of its own.
 
     Args:
         game: as there, and so are all others.
@@ -117,10 +118,9 @@ def magnetic_iterates(
     descent = _prepare(
         game, temperature, step_size, magnet, magnet_rate, start, extragradient, form
     )
-    count = require_count("iterations", iterations, 0)
-    states = descent.run(count)
+    states = descent.run(require_count("iterations", iterations, 0))
     # Arguments are checked at the call, not at the first iterate.
-    return (game.split(_checked(logs, step_size)) for logs in _preceded(descent.start, states))
+    return (_handed_out(game, logs, step_size) for logs in states)
 
 
 def inverse_root(scale: float) -> Callable[[int], float]:
@@ -154,7 +154,9 @@ class _Descent(NamedTuple):
     normalize_rows: Callable[[Tensor], Tensor]
 
     def run(self, iterations: int) -> Iterator[Tensor]:
+        """The state, ``iterations + 1`` times; what takes it must not write into it."""
         logs, magnet = self.start, self.magnet
+        yield logs
         for iteration in range(1, iterations + 1):
             step, weight = self.step_size(iteration), self.temperature(iteration)
             gradient = self.operator(logs)
@@ -168,26 +170,18 @@ class _Descent(NamedTuple):
             yield logs
 
     def _moved(self, magnet: Tensor, logs: Tensor) -> Tensor:
-        if self.magnet_rate == 1:
-            return logs
-        # A step without a gradient goes to the geometric mixture.
-        pull = self.magnet_rate / (1 - self.magnet_rate)
-        mixed = dual_step(magnet, torch.zeros_like(logs), 1.0, logs, pull)
-        return self.normalize_rows(mixed)
+        # What the mixture takes from all rows together, the normalisation of each gives back.
+        return self.normalize_rows(mixture(magnet, logs, self.magnet_rate))
 
 
-def _checked(logs: Tensor, step_size: Setting | None) -> Tensor:
-    """The strategies, unless they have run out of numbers."""
+def _handed_out(game: Game, logs: Tensor, step_size: Setting | None) -> Strategies:
+    """The strategies in their own memory, unless they have run out of numbers."""
     if values_known(logs) and bool(logs.isnan().any()):
         raise ValueError(
             f"step_size: expected steps that keep the strategies finite, got {step_size!r}"
         )
-    return logs
-
-
-def _preceded(first: Tensor, others: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from others
+    first, second = game.split(logs)
+    return first.clone(), second.clone()
 
 
 def _prepare(
@@ -208,17 +202,18 @@ def _prepare(
     logs = game.check("start", start if start is not None else game.uniform())
     if magnet is not None:
         pull = game.check("magnet", magnet)
-        require_values("magnet", pull, (pull > -math.inf) | (logs == -math.inf), "a magnet above "
-                       "probability 0 wherever the start is")  # fmt: skip
     elif magnet_rate:
-        pull = game.check("magnet", game.uniform())
+        pull = game.join(game.uniform())
     else:
-        pull = torch.zeros_like(game.check("magnet", game.uniform()))
+        # The (dilated) entropy itself: no pull among legal actions, and none to the others.
+        pull = torch.zeros_like(logs) if isinstance(game, MatrixGame) else game.legal_logs()
     if step_size is None:
         step_size = _default_step(game, temperature, extragradient, form)
     steps = _schedule("step_size", step_size, logs, strict=True)
     weights = _schedule("temperature", temperature, logs, strict=False)
     logs, pull = _batched(logs, pull, (step_size, temperature))
+    require_values("magnet", pull, (pull > -math.inf) | (logs == -math.inf), "a magnet above "
+                   "probability 0 wherever the start is")  # fmt: skip
     _refuse_endless(step_size, temperature, logs)
     operator: Callable[[Tensor], Tensor]
     if isinstance(game, MatrixGame):
@@ -248,7 +243,10 @@ def _default_step(
         )
     step = guaranteed_step(game, temperature, extragradient=extragradient)
     if values_known(step) and not bool((step > 0).all()):
-        raise ValueError("step_size: expected a step where the temperature is 0, got None")
+        raise ValueError(
+            "step_size: expected a step where the temperature is 0, or so far below the payoffs "
+            "that no number is a safe step, got None"
+        )
     return step
 
 
@@ -256,24 +254,14 @@ def _schedule(
     name: str, value: Setting, logs: Tensor, *, strict: bool
 ) -> Callable[[int], float | Tensor]:
     """The setting of each iteration, ready to meet a vector of the game."""
-    if isinstance(value, Tensor):
-        if value.dtype != logs.dtype:
-            raise TypeError(f"{name}: expected {logs.dtype}, got {value.dtype}")
-        valid = (value > 0) if strict else (value >= 0) & value.isfinite()
-        words = "steps > 0" if strict else "finite temperatures >= 0"
-        require_values(name, value, valid, words)
-        require_broadcastable(name, value, "the batch of the game", logs[..., 0])
-        ready = value[..., None]
-        return lambda iteration: ready
     if callable(value):
         function = value
         return lambda iteration: require_number(
             f"{name}({iteration})", function(iteration), 0.0, strict=strict
         )
-    number = math.inf if strict and value == math.inf else require_number(
-        name, value, 0.0, strict=strict
-    )  # fmt: skip
-    return lambda iteration: number
+    batch = logs.shape[:-1]
+    ready = require_scale(name, value, logs, batch, strict=strict, infinite=strict, trailing=1)
+    return lambda iteration: ready
 
 
 def _refuse_endless(step_size: Setting, temperature: Setting, logs: Tensor) -> None:

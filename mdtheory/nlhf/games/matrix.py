@@ -7,10 +7,10 @@ from torch import Tensor
 
 from mdtheory.checks import require_finite, require_tensor
 from mdtheory.convex.mirror_maps import require_log_probabilities
-from mdtheory.nlhf.games.strategies import Strategies, require_pair
+from mdtheory.nlhf.games.strategies import Strategies, ZeroSumGame, require_pair, units
 
 
-class MatrixGame:
+class MatrixGame(ZeroSumGame[Strategies]):
     r"""Zero-sum games in normal form, many at once.
 
     Definition ``def-matrix-game``: the row player picks :math:`x`, the column player :math:`y`,
@@ -32,13 +32,26 @@ class MatrixGame:
         if payoff.ndim < 2 or 0 in payoff.shape[-2:]:
             raise ValueError(f"payoff: expected shape (..., m, n), got {tuple(payoff.shape)}")
         require_finite("payoff", payoff)
-        self.payoff = payoff
+        self.payoff = payoff.clone()
         self.batch_shape = payoff.shape[:-2]
         self.rows, self.columns = payoff.shape[-2:]
 
     def __repr__(self) -> str:
         batch = f"{tuple(self.batch_shape)} games of " if self.batch_shape else ""
         return f"MatrixGame({batch}{self.rows} x {self.columns})"
+
+    def normalized(self) -> tuple[MatrixGame, Tensor, Tensor]:
+        """The games in units of their own: payoffs from -1 to 1, or 0 where all are equal.
+
+        Returns:
+            Games with the same equilibria, and the centre and half the range of the payoffs, both
+            of the batch's shape: ``payoff = centre + half * normalized``. Where all payoffs are
+            equal the half is 1.
+        """
+        low, high = self.payoff.amin((-2, -1)), self.payoff.amax((-2, -1))
+        centre, half = units(low, high)
+        shifted = self.payoff - centre[..., None, None]
+        return MatrixGame(shifted / half[..., None, None]), centre, half
 
     def uniform(self) -> Strategies:
         """The strategies that choose evenly, for every game of the batch."""
@@ -96,7 +109,7 @@ class MatrixGame:
             joint: shape ``(..., m + n)``.
 
         Returns:
-            Tensors ``(..., m)`` and ``(..., n)``.
+            Tensors ``(..., m)`` and ``(..., n)``, views of it.
         """
         return joint[..., : self.rows], joint[..., self.rows :]
 
@@ -178,3 +191,7 @@ class MatrixGame:
         """
         cost, paid = self.split(self.losses(self.check("strategies", strategies).exp()))
         return -cost.amin(-1) - paid.amin(-1)
+
+    def exploitability(self, strategies: Strategies) -> Tensor:
+        """Half of :meth:`nash_conv`, equation ``eq-game-exploitability``."""
+        return self.nash_conv(strategies) / 2

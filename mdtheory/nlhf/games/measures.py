@@ -6,11 +6,10 @@ from torch import Tensor
 
 from mdtheory.convex.mirror_maps import kl_terms
 from mdtheory.nlhf.games.matrix import MatrixGame
-from mdtheory.nlhf.games.strategies import Strategies
+from mdtheory.nlhf.games.strategies import Played, Strategies, ZeroSumGame
 from mdtheory.nlhf.games.tree import ExtensiveGame
 
 Game = MatrixGame | ExtensiveGame
-PLAYERS = 2
 
 
 def require_game(game: object) -> Game:
@@ -35,6 +34,9 @@ def require_game(game: object) -> Game:
 def nash_conv(game: Game, strategies: Strategies) -> Tensor:
     """What both players gain by their best responses, together, equation ``eq-nash-conv``.
 
+    In a matrix game it is the duality gap, :func:`mdtheory.convex.saddle_points.duality_gap`, of
+    the payoffs with the other sign: there the first player minimises.
+
     Args:
         game: a matrix game, or a game in extensive form.
         strategies: the pair of log-probabilities: ``(..., m)`` and ``(..., n)`` in a matrix game,
@@ -50,21 +52,28 @@ def nash_conv(game: Game, strategies: Strategies) -> Tensor:
     return require_game(game).nash_conv(strategies)
 
 
-def exploitability(game: Game, strategies: Strategies) -> Tensor:
-    """:func:`nash_conv` divided by the number of players, equation ``eq-game-exploitability``.
+def exploitability(game: ZeroSumGame[Played], strategies: Played) -> Tensor:
+    """What a player gains by a best response, in the mean of both players.
+
+    :func:`nash_conv` divided by the number of players, equation ``eq-game-exploitability``. In a
+    preference game both players play one policy, and a best response pays for its divergence from
+    the reference: proposition ``prop-exploitability``.
 
     Args:
-        game: a matrix game, or a game in extensive form.
-        strategies: the pair of log-probabilities, as for :func:`nash_conv`.
+        game: a matrix game, a game in extensive form, or a preference game.
+        strategies: the pair of log-probabilities, as for :func:`nash_conv`; in a preference game
+            the one policy, ``(..., n)``.
 
     Returns:
-        What a player gains by his best response, in the mean of both; of the batch's shape.
+        At least 0 up to rounding, and 0 at an equilibrium alone; of the batch's shape.
 
     Raises:
         TypeError: as :func:`nash_conv`.
         ValueError: likewise.
     """
-    return nash_conv(game, strategies) / PLAYERS
+    if not isinstance(game, ZeroSumGame):
+        raise TypeError(f"game: expected a game of two players, got {type(game).__name__}")
+    return game.exploitability(strategies)
 
 
 def divergence(game: Game, strategies: Strategies, others: Strategies) -> Tensor:

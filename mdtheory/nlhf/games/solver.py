@@ -13,24 +13,30 @@ from mdtheory.nlhf.games.strategies import Strategies
 
 # Rounds between two looks at the gap.
 LOOK = 8
+# The gap that is asked for by default, in units of half the range of the payoffs.
+SHARE = 1e-3
 
 
-def solve_matrix_game(payoff: Tensor, gap: float = 1e-3, iterations: int = 100_000) -> Strategies:
+def solve_matrix_game(
+    payoff: Tensor, gap: float | None = None, iterations: int = 100_000
+) -> Strategies:
     r"""Strategies whose duality gap is at most ``gap``, by predictive regret matching.
 
     Equation ``eq-regret-matching``: each player plays in proportion to the positive part of the
     regrets, with the last round's counted once more as a guess of the next; the players take
     turns, and the answer is the mean of all rounds with weights :math:`t^2`. The gap
-    :math:`\max_i (Ay)_i - \min_j (A^\top x)_j` is computed from the answer alone.
+    :math:`\max_i (Ay)_i - \min_j (A^\top x)_j` is computed from the answer alone. The games are
+    solved as :meth:`MatrixGame.normalized` has them, so units do not matter.
 
     Args:
         payoff: :math:`A`, shape ``(..., m, n)``; the row player maximises.
-        gap: the largest duality gap that is accepted, in units of payoff.
+        gap: the largest duality gap that is accepted, in units of payoff; by default a thousandth
+            of half the range of each game's payoffs.
         iterations: rounds after which it gives up.
 
     Returns:
         **Log-probabilities** of the row player ``(..., m)`` and of the column player ``(..., n)``;
-        ``-inf`` is the probability 0.
+        ``-inf`` is the probability 0. No gradient flows to the payoffs.
 
     Raises:
         TypeError: as :class:`MatrixGame`.
@@ -40,12 +46,16 @@ def solve_matrix_game(payoff: Tensor, gap: float = 1e-3, iterations: int = 100_0
     Source:
         Farina, Kroer and Sandholm (2021).
     """
-    game = MatrixGame(payoff)
-    wanted = require_number("gap", gap, 0.0, strict=True)
+    checked = MatrixGame(payoff)
+    game, _, unit = MatrixGame(checked.payoff.detach()).normalized()
+    if gap is None:
+        wanted = torch.full_like(unit, SHARE)
+    else:
+        wanted = require_number("gap", gap, 0.0, strict=True) / unit
     rounds = require_count("iterations", iterations)
     if not values_known(payoff):
         rounds = 2
-    matching = _Matching(payoff)
+    matching = _Matching(game.payoff)
     x, y = (part.exp() for part in game.uniform())
     found = game.split(_logs(game, x, y))
     left = game.nash_conv(found)
@@ -65,8 +75,10 @@ def solve_matrix_game(payoff: Tensor, gap: float = 1e-3, iterations: int = 100_0
         if values_known(payoff) and bool((left <= wanted).all()):
             break
     if values_known(payoff) and not bool((left <= wanted).all()):
+        worst = (left / wanted).flatten().argmax()
+        asked, here = ((unit * each).flatten()[worst].item() for each in (wanted, left))
         raise ArithmeticError(
-            f"gap: {wanted!r} was not reached in {rounds} rounds; {left.max().item()!r} is left"
+            f"gap: {asked!r} was not reached in {rounds} rounds; {here!r} is left"
         )
     return found
 
@@ -96,8 +108,6 @@ class _Matching:
 
     def __init__(self, payoff: Tensor) -> None:
         self.payoff = payoff
-        scale = payoff.abs().amax((-2, -1))[..., None]
-        self.scale = torch.where(scale > 0, scale, 1.0)
         first, second = payoff.new_zeros(payoff.shape[:-1]), payoff.new_zeros(
             *payoff.shape[:-2], payoff.shape[-1]
         )  # fmt: skip
@@ -107,9 +117,9 @@ class _Matching:
     def play(self, now: int) -> None:
         """One round: the row player, then the column player against the new row strategy."""
         weight = float(now) ** 2
-        received = (self.payoff @ self.second.strategy[..., None])[..., 0] / self.scale
+        received = (self.payoff @ self.second.strategy[..., None])[..., 0]
         self.first = self.first.moved(received, weight)
-        paid = (self.first.strategy[..., None, :] @ self.payoff)[..., 0, :] / self.scale
+        paid = (self.first.strategy[..., None, :] @ self.payoff)[..., 0, :]
         self.second = self.second.moved(-paid, weight)
 
     def answer(self) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,25 @@
-"""Pairs of strategies, as log-probabilities."""
+"""Pairs of strategies, as log-probabilities, and the games that are played with them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+import torch
 from torch import Tensor
 
 from mdtheory.checks import require_same_kind, require_tensor
 
 Strategies = tuple[Tensor, Tensor]
+Played = TypeVar("Played")
+
+
+class ZeroSumGame(ABC, Generic[Played]):
+    """A zero-sum game of two players, of which :func:`exploitability` can be asked."""
+
+    @abstractmethod
+    def exploitability(self, strategies: Played, /) -> Tensor:
+        """What a player gains by a best response, in the mean of both players."""
 
 
 def require_pair(name: str, value: object, like: Tensor) -> Strategies:
@@ -32,6 +45,20 @@ def require_pair(name: str, value: object, like: Tensor) -> Strategies:
         require_tensor(f"{name}[{player}]", mine)
         require_same_kind(f"{name}[{player}]", mine, "the payoff", like)
     return value[0], value[1]
+
+
+def units(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Where payoffs lie: the centre of their range and half of it.
+
+    Args:
+        low: the least payoffs, of any shape.
+        high: the largest, likewise.
+
+    Returns:
+        Centre and half the range, of that shape; the half is 1 where there is no range.
+    """
+    half = high / 2 - low / 2  # no sum of payoffs of 1e308 is formed
+    return low + half, torch.where(half > 0, half, 1.0)
 
 
 def _kind(value: object) -> str:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 
-from mdtheory.checks import (
-    require_finite,
-    require_same_kind,
-    require_tensor,
-    require_values,
-)
+from mdtheory.checks import require_values
 from mdtheory.convex.mirror_maps import require_log_probabilities
-from mdtheory.nlhf.games.strategies import Strategies, require_pair
+from mdtheory.nlhf.games.arrays import require_arrays
+from mdtheory.nlhf.games.strategies import Strategies, ZeroSumGame, require_pair, units
 from mdtheory.nlhf.games.walk import Describe, walk
 
 
-class ExtensiveGame:
+class ExtensiveGame(ZeroSumGame[Strategies]):
     r"""A zero-sum game of two players with perfect recall, in sequence form.
 
     Definition ``def-sequence-form``. An *information set* of a player is a row of ``actions``
@@ -57,11 +54,11 @@ class ExtensiveGame:
         information: tuple[Sequence[Hashable], Sequence[Hashable]] | None = None,
         moves: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None,
     ) -> None:
-        _check_arrays(parents, legal, terminals, payoff, chance)
-        self.payoff = payoff
+        require_arrays(parents, legal, terminals, payoff, chance)
+        self.payoff = payoff.clone()
         self.actions = legal[0].shape[1]
         self.rows = (len(parents[0]), len(parents[1]))
-        self.legal = (legal[0].to(payoff.device), legal[1].to(payoff.device))
+        self.legal = (legal[0].to(payoff.device).clone(), legal[1].to(payoff.device).clone())
         self.information = information or (range(self.rows[0]), range(self.rows[1]))
         self.moves = moves
         self._arrange(parents)
@@ -145,6 +142,32 @@ class ExtensiveGame:
             f"{len(self._entries) // 2} pairs of sequences with a payoff)"
         )
 
+    def double(self) -> ExtensiveGame:
+        """The game with its payoffs in double precision."""
+        return self._with(self.payoff.double(), self._entries.double(), self._often.double())
+
+    def normalized(self) -> tuple[ExtensiveGame, Tensor, Tensor]:
+        """The game in units of its own: payoffs from -1 to 1, or 0 where all are equal.
+
+        Returns:
+            A game with the same equilibria, and the centre and half the range of the payoffs:
+            ``payoff = centre + half * normalized``. Where all payoffs are equal the half is 1.
+        """
+        centre, half = units(self.payoff.amin(), self.payoff.amax())
+        # What the second player pays where the first receives the centre, at every end.
+        shift = centre * self._often * self._signs()
+        entries = (self._entries - shift) / half
+        return self._with((self.payoff - centre) / half, entries, self._often), centre, half
+
+    def _signs(self) -> Tensor:
+        half = torch.ones_like(self._often[: len(self._often) // 2])
+        return torch.cat([-half, half])
+
+    def _with(self, payoff: Tensor, entries: Tensor, often: Tensor) -> ExtensiveGame:
+        other = copy.copy(self)
+        other.payoff, other._entries, other._often = payoff, entries, often
+        return other
+
     def uniform(self) -> Strategies:
         """The strategies that choose evenly among the legal actions."""
         first, second = (mine.to(self.payoff.dtype).log() for mine in self.legal)
@@ -207,6 +230,10 @@ class ExtensiveGame:
         both = rows.index_select(-2, self.position)
         return both[..., : self.rows[0], :], both[..., self.rows[0] :, :]
 
+    def legal_logs(self) -> Tensor:
+        """Joined logarithms ``(size,)``: 0 where an action is legal and ``-inf`` elsewhere."""
+        return torch.where(self._allowed, self.payoff.new_zeros(()), -torch.inf)
+
     def reach(self, logs: Tensor) -> Tensor:
         r"""From behaviour to sequences: :math:`x_{ja} = x_{p(j)}\, b_j(a)`, level by level.
 
@@ -218,11 +245,11 @@ class ExtensiveGame:
         Returns:
             Weights of the sequences ``(..., size)``.
         """
-        weights = logs.exp()
+        total = logs.clone()
         for begin, end in self.levels[1:]:
-            above = weights.index_select(-1, self.above[begin:end])
-            self.level(weights, begin, end).mul_(above[..., None])
-        return weights
+            above = total.index_select(-1, self.above[begin:end])
+            self.level(total, begin, end).add_(above[..., None])
+        return total.exp()
 
     def row_weights(self, weights: Tensor) -> Tensor:
         """The weight of the sequence above each row: how far its player leads to it himself.
@@ -263,7 +290,7 @@ class ExtensiveGame:
         """
         for begin, end in reversed(self.levels):
             here = self.level(dual, begin, end)
-            worth = here.logsumexp(-1)
+            worth = _kept(here).logsumexp(-1)
             here.sub_(worth[..., None])
             dual.index_add_(-1, self.above[begin:end], worth)
         dual[..., :2] = 0
@@ -330,7 +357,7 @@ class ExtensiveGame:
         """
         total = torch.where(self._allowed, losses, torch.inf)
         for begin, end in reversed(self.levels):
-            least = self.level(total, begin, end).amin(-1)
+            least = _kept(self.level(total, begin, end)).amin(-1)
             total.index_add_(-1, self.above[begin:end], least)
         return total[..., 2:].unflatten(-1, (-1, self.actions)), total[..., :2]
 
@@ -349,6 +376,10 @@ class ExtensiveGame:
         """
         weights = self.reach(self.check("strategies", strategies))
         return -self.least_costs(self.losses(weights))[1].sum(-1)
+
+    def exploitability(self, strategies: Strategies) -> Tensor:
+        """Half of :meth:`nash_conv`, equation ``eq-game-exploitability``."""
+        return self.nash_conv(strategies) / 2
 
     def level(self, flat: Tensor, begin: int, end: int) -> Tensor:
         """The rows of one level out of a vector over sequences, as a view.
@@ -420,7 +451,8 @@ class ExtensiveGame:
         total = torch.zeros_like(probabilities).expand(2, *logs.shape).clone()
         total.index_add_(-1, self._rows, both)
         for begin, end in reversed(self.levels[1:]):
-            mean = (self.level(total, begin, end) * self.level(probabilities, begin, end)).sum(-1)
+            chosen = self.level(probabilities, begin, end)
+            mean = (_kept(self.level(total, begin, end)) * chosen).sum(-1)
             total.index_add_(-1, self.above[begin:end], mean)
         costs, often = total[..., 2:].unflatten(-1, (-1, self.actions))
         # Summed over the player's own choices: how often the others lead here.
@@ -431,48 +463,6 @@ class ExtensiveGame:
         return torch.nn.functional.pad(costs.flatten(-2), (2, 0))
 
 
-def _check_arrays(
-    parents: tuple[Tensor, Tensor],
-    legal: tuple[Tensor, Tensor],
-    terminals: Tensor,
-    payoff: Tensor,
-    chance: Tensor,
-) -> None:
-    require_tensor("payoff", payoff)
-    require_finite("payoff", payoff)
-    require_tensor("chance", chance)
-    require_same_kind("chance", chance, "payoff", payoff)
-    require_values("chance", chance, (chance > 0) & (chance <= 1), "probabilities above 0")
-    whole = {"terminals": terminals, "parents[0]": parents[0], "parents[1]": parents[1]}
-    for name, value in whole.items():
-        if not isinstance(value, Tensor) or value.dtype != torch.int64:
-            raise TypeError(f"{name}: expected a tensor of int64, got {_dtype(value)}")
-    count = payoff.shape[0]
-    if payoff.ndim != 1 or chance.shape != payoff.shape or terminals.shape != (count, 2):
-        raise ValueError(
-            f"terminals: expected (k, 2) beside payoff and chance (k,), got "
-            f"{tuple(terminals.shape)}, {tuple(payoff.shape)}, {tuple(chance.shape)}"
-        )
-    for player, (mine, allowed) in enumerate(zip(parents, legal, strict=True)):
-        if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
-            raise TypeError(f"legal[{player}]: expected truth values, got {_dtype(allowed)}")
-        if mine.ndim != 1 or allowed.ndim != 2 or len(mine) != len(allowed) or not len(mine):
-            raise ValueError(
-                f"legal[{player}]: expected shape (rows, actions) beside parents (rows,) with at "
-                f"least one row, got {tuple(allowed.shape)} and {tuple(mine.shape)}"
-            )
-        if allowed.shape[1] != legal[0].shape[1]:
-            raise ValueError(
-                f"legal[{player}]: expected {legal[0].shape[1]} columns like the first player's, "
-                f"got {allowed.shape[1]}"
-            )
-        require_values(f"legal[{player}]", allowed, allowed.any(-1), "an action in every row")
-        for name, sequences in ((f"parents[{player}]", mine), ("terminals", terminals[:, player])):
-            inside = (sequences >= -1) & (sequences < allowed.numel())
-            require_values(name, sequences, inside, "sequences of the player, or -1")
-            known = allowed.flatten()[sequences.clamp(min=0)] | (sequences < 0)
-            require_values(name, sequences, known, "sequences that are legal")
-
-
-def _dtype(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+def _kept(level: Tensor) -> Tensor:
+    """A level that a graph can keep, though what it is a view of is written into again."""
+    return level.clone() if level.requires_grad else level

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+
+from mdtheory.checks import require_number
+
+# How far the sum of the probabilities of a move of chance may lie from 1.
+CHANCE_TOLERANCE = 1e-9
 
 
 class Terminal(NamedTuple):
@@ -14,10 +20,31 @@ class Terminal(NamedTuple):
     payoff: float
 
 
-class Chance(NamedTuple):
-    """A move of chance: pairs of a probability and the state that follows."""
-
+class _Outcomes(NamedTuple):
     outcomes: Sequence[tuple[float, object]]
+
+
+class Chance(_Outcomes):
+    """A move of chance: pairs of a probability and the state that follows.
+
+    Args:
+        outcomes: the pairs; what has probability 0 does not happen.
+
+    Raises:
+        TypeError: a probability that is no number.
+        ValueError: no outcome, a probability below 0 or not finite, or another sum than 1.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, outcomes: Sequence[tuple[float, object]]) -> Chance:
+        """The move, if its probabilities are a law."""
+        total = math.fsum(
+            require_number("chances", probability, 0.0) for probability, _ in outcomes
+        )
+        if abs(total - 1) > CHANCE_TOLERANCE:
+            raise ValueError(f"chances: expected probabilities that sum to 1, got {total!r}")
+        return super().__new__(cls, outcomes)
 
 
 class Decision(NamedTuple):
@@ -55,9 +82,6 @@ class _Walk:
             if isinstance(here, Terminal):
                 self.ends.append((*chosen, float(here.payoff), chance))
             elif isinstance(here, Chance):
-                total = sum(probability for probability, _ in here.outcomes)
-                if abs(total - 1) > 1e-9:
-                    raise ValueError(f"describe: expected chances that sum to 1, got {total!r}")
                 after = [(s, chosen, chance * p) for p, s in here.outcomes if p > 0]
                 stack.extend(reversed(after))
             else:

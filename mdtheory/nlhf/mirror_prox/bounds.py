@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number, require_values
+from mdtheory.checks import (
+    require_broadcastable,
+    require_count,
+    require_scale,
+    require_tensor,
+    require_values,
+)
 
 Scalar = float | Tensor
 
@@ -27,7 +33,7 @@ def largest_step(temperature: Scalar) -> Scalar:
     """
     tau = _at_least("temperature", temperature, strict=False)
     if isinstance(tau, Tensor):
-        return 2 * (tau + (1 + tau**2).sqrt())
+        return 2 * (tau + tau.hypot(torch.ones_like(tau)))
     return 2 * (tau + math.hypot(1, tau))
 
 
@@ -84,10 +90,13 @@ def span_rate(
         The bounds for ``k = 0, ..., K`` along a new first axis.
     """
     start, tau, gamma = _aligned(start, temperature, step_size)
+    require_broadcastable("start_span", start_span, "start", start)
+    require_values("start_span", start_span, start_span >= 0, "spans >= 0")
     kept, times = 1 / (1 + gamma * tau), _times(start, iterations)
     # sqrt(r) / (1 - sqrt(r)), written so that it keeps its digits where r is close to 1.
-    sum_of_powers = (1 + kept**-0.5) / (gamma * tau)
-    grown = (2 * gamma * start / tau) ** 0.5
+    small = 1 / gamma / tau
+    sum_of_powers = small + (small * small + small) ** 0.5
+    grown = (2 * start * gamma / tau) ** 0.5
     return kept**times * start_span + grown * kept ** (times / 2) * sum_of_powers
 
 
@@ -107,7 +116,7 @@ def exploitability_rate(
         \mathrm{KL}(\pi^*\|\pi_0)` for ``k = 0, ..., K`` along a new first axis.
     """
     start, tau, gamma = _aligned(start, temperature, step_size)
-    factor = (1 + 1 / (4 * tau**2)) / gamma
+    factor = (1 + 0.25 / tau / tau) / gamma
     return factor * kl_rate(start, tau, gamma, iterations)
 
 
@@ -145,9 +154,9 @@ def noise_floor(error: Scalar, temperature: Scalar) -> Scalar:
         TypeError: not numbers or floating-point tensors.
         ValueError: an error below 0, or a temperature that is not above 0.
     """
-    _at_least("error", error, strict=False)
-    _at_least("temperature", temperature)
-    return 5 * error**2 / (8 * temperature**2)
+    size = _at_least("error", error, strict=False)
+    ratio = size / _at_least("temperature", temperature)
+    return 0.625 * ratio * ratio
 
 
 def single_call_rate(
@@ -183,15 +192,16 @@ def cycle_modulus(temperature: Scalar, step_size: Scalar, calls: int) -> Scalar:
         TypeError: ``calls`` is no whole number.
         ValueError: ``calls`` is neither 1 nor 2, or a number is out of range.
     """
-    _at_least("temperature", temperature, strict=False)
-    _at_least("step_size", step_size)
+    tau = _at_least("temperature", temperature, strict=False)
+    gamma = _at_least("step_size", step_size)
     if require_count("calls", calls) > 2:
         raise ValueError(f"calls: expected 1 or 2, got {calls}")
-    shrunk = 1 + step_size * temperature
-    turned = step_size**2 / 12
+    shrunk = 1 + gamma * tau
+    turned = gamma / 12**0.5
     if calls == 1:
-        return (1 + turned) ** 0.5 / shrunk
-    return ((1 - turned / shrunk) ** 2 + turned / shrunk**2) ** 0.5 / shrunk
+        return _length(1 / shrunk, turned / shrunk)
+    share = turned / shrunk
+    return _length(1 - share * turned, share) / shrunk
 
 
 def _aligned(
@@ -200,7 +210,8 @@ def _aligned(
     """Check them, and give ``start`` the shape of all three, so that a new axis stays apart."""
     tau = _at_least("temperature", temperature, strict=strict)
     gamma = _at_least("step_size", step_size)
-    require_values("start", start, start >= 0, "distances >= 0")
+    require_tensor("start", start, 0)
+    require_values("start", start, (start >= 0) & start.isfinite(), "finite distances >= 0")
     shapes = [value.shape for value in (tau, gamma) if isinstance(value, Tensor)]
     try:
         shape = torch.broadcast_shapes(start.shape, *shapes)
@@ -218,9 +229,13 @@ def _times(start: Tensor, iterations: int) -> Tensor:
     return times.reshape(-1, *(1,) * start.ndim)
 
 
+def _length(first: Scalar, second: Scalar) -> Scalar:
+    """The root of the sum of both squares, none of which is formed."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.hypot(second)
+    return math.hypot(float(first), float(second))
+
+
 def _at_least(name: str, value: Scalar, *, strict: bool = True) -> Scalar:
-    if not isinstance(value, Tensor):
-        return require_number(name, value, 0.0, strict=strict)
-    valid = ((value > 0) if strict else (value >= 0)) & value.isfinite()
-    require_values(name, value, valid, "finite numbers > 0" if strict else "finite numbers >= 0")
-    return value
+    like = require_tensor(name, value, 0) if isinstance(value, Tensor) else torch.empty(())
+    return require_scale(name, value, like, strict=strict)

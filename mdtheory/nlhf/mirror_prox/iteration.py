@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_values
+from mdtheory.checks import require_count, require_scale, require_values
 from mdtheory.nlhf.nash_md import PreferenceGame
-from mdtheory.nlhf.nash_md.preference import require_step
+from mdtheory.nlhf.nash_md.preference import require_game
 
 # What to add to the payoffs of the actions, given the exact ones.
 Error = Callable[[Tensor], Tensor]
@@ -24,11 +24,7 @@ class MirrorProxIterate(NamedTuple):
 
 
 def nash_mirror_prox(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
-    iterations: int,
-    step_size: float | Tensor = 2.0,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor = 2.0
 ) -> Tensor:
     r"""Nash mirror prox: the policy after some iterations of two magnetic steps each.
 
@@ -36,9 +32,7 @@ def nash_mirror_prox(
     temperature, and up to :func:`largest_step` at a given one; any step above 0 is carried out.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``; the iteration starts there.
-        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+        game: preference games; the iteration starts at their references.
         iterations: number of iterations, at least 0; each asks for preferences twice.
         step_size: :math:`\gamma > 0`, a number or a tensor of the batch's shape.
 
@@ -46,23 +40,19 @@ def nash_mirror_prox(
         The last policy, log-probabilities ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, a step that is not above 0, or a negative number of iterations.
+        TypeError: no preference game, or a step of another kind.
+        ValueError: a step that is not above 0, or a negative number of iterations.
 
     Source:
         Tiapkin et al. (2025).
     """
-    game, step = _prepared(preference, reference, temperature, step_size)
-    policy = game.policy()
-    for _ in range(require_count("iterations", iterations, 0)):
-        policy = game.step(policy, game.step(policy, policy, step), step)
-    return policy.clone()
+    run = _mirror_prox(*_prepared(game, iterations, step_size), last=False)
+    *_, now = deque(run, maxlen=1)
+    return now.policy
 
 
 def nash_mirror_prox_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
+    game: PreferenceGame,
     iterations: int,
     step_size: float | Tensor = 2.0,
     *,
@@ -71,57 +61,35 @@ def nash_mirror_prox_iterates(
     r"""The iterates of :func:`nash_mirror_prox`, the start among them, each with its half step.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``; the iteration starts there.
-        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
-        iterations: number of iterations, at least 0.
-        step_size: :math:`\gamma > 0`, a number or a tensor of the batch's shape.
+        game: as in :func:`nash_mirror_prox`.
+        iterations: likewise.
+        step_size: likewise.
         payoff_error: called with the payoffs :math:`P(\cdot \succ o)`, of shape ``(..., n)``,
             before each of the two steps; what it returns is added to them (theorem
             ``thm-mirror-prox-inexact``).
 
-    Yields:
-        ``iterations + 1`` times the policy and the half step from it.
-
     Returns:
-        An iterator over pairs of log-probabilities ``(..., n)``.
+        An iterator over ``iterations + 1`` pairs, the policy and the half step from it, both
+        log-probabilities ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, a step that is not above 0, or a negative number of iterations.
-
-    Source:
-        Tiapkin et al. (2025).
+        TypeError: as :func:`nash_mirror_prox`.
+        ValueError: likewise, or errors that are not finite or of another shape.
     """
-    game, step = _prepared(preference, reference, temperature, step_size, payoff_error)
-    count = require_count("iterations", iterations, 0)
-
-    def run() -> Iterator[MirrorProxIterate]:
-        policy = game.policy()
-        for left in range(count, -1, -1):
-            half = game.step(policy, policy, step)
-            yield MirrorProxIterate(policy, half)
-            if left:
-                policy = game.step(policy, half, step)
-
-    return run()
+    known, count, step = _prepared(game, iterations, step_size)
+    run = _mirror_prox(_Erring(known, payoff_error) if payoff_error else known, count, step)
+    return (MirrorProxIterate(now.policy.clone(), now.half.clone()) for now in run)
 
 
 def preference_mirror_descent(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
-    iterations: int,
-    step_size: float | Tensor | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Tensor:
     r"""Magnetic mirror descent on a preference game: one step an iteration, against oneself.
 
     Equation ``eq-preference-mmd``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``; the iteration starts there.
-        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
+        game: preference games; the iteration starts at their references.
         iterations: number of steps, at least 0; each asks for preferences once.
         step_size: :math:`\gamma > 0`, a number or a tensor of the batch's shape. By default
             :math:`4\tau`, the best of theorem ``thm-preference-mmd``; it needs :math:`\tau > 0`.
@@ -130,66 +98,61 @@ def preference_mirror_descent(
         The last policy, log-probabilities ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, a step that is not above 0, or a negative number of iterations.
+        TypeError: as :func:`nash_mirror_prox`.
+        ValueError: likewise.
 
     Source:
         Sokota et al. (2023).
     """
-    *_, last = preference_mirror_descent_iterates(
-        preference, reference, temperature, iterations, step_size
-    )
-    return last.clone()
+    *_, last = deque(preference_mirror_descent_iterates(game, iterations, step_size), maxlen=1)
+    return last
 
 
 def preference_mirror_descent_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
-    iterations: int,
-    step_size: float | Tensor | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Iterator[Tensor]:
     r"""The iterates of :func:`preference_mirror_descent`, the start among them.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``; the iteration starts there.
-        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
-        iterations: number of steps, at least 0.
-        step_size: as in :func:`preference_mirror_descent`.
-
-    Yields:
-        ``iterations + 1`` policies, log-probabilities ``(..., n)``.
+        game: as in :func:`preference_mirror_descent`.
+        iterations: likewise.
+        step_size: likewise.
 
     Returns:
-        An iterator over log-probabilities ``(..., n)``.
-
-    Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, a step that is not above 0, or a negative number of iterations.
-
-    Source:
-        Sokota et al. (2023).
+        An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.
     """
     if step_size is None:
-        step_size = 4 * PreferenceGame(preference, reference, temperature).temperature
-    game, step = _prepared(preference, reference, temperature, step_size)
-    count = require_count("iterations", iterations, 0)
+        step_size = 4 * require_game(game).temperature
+    known, count, step = _prepared(game, iterations, step_size)
 
     def run() -> Iterator[Tensor]:
-        policy = game.policy()
-        yield policy
-        for _ in range(count):
-            policy = game.step(policy, policy, step)
-            yield policy
+        policy = known.policy()
+        for left in range(count, -1, -1):
+            yield policy.clone()
+            if left:
+                policy = known.step(policy, policy, step)
 
     return run()
+
+
+def _mirror_prox(
+    game: PreferenceGame, iterations: int, step: float | Tensor, *, last: bool = True
+) -> Iterator[MirrorProxIterate]:
+    """Every policy with its half step; the last one's, which leads nowhere, only if asked for."""
+    policy = game.policy()
+    for left in range(iterations, -1, -1):
+        half = game.step(policy, policy, step) if left or last else policy
+        yield MirrorProxIterate(policy, half)
+        if left:
+            policy = game.step(policy, half, step)
 
 
 class _Erring(PreferenceGame):
     """A game whose payoffs are only known up to errors."""
 
-    payoff_error: Error
+    def __init__(self, game: PreferenceGame, payoff_error: Error) -> None:
+        vars(self).update(vars(game))
+        self.payoff_error = payoff_error
 
     def preferred(self, opponent: Tensor) -> Tensor:
         exact = super().preferred(opponent)
@@ -204,24 +167,10 @@ class _Erring(PreferenceGame):
 
 
 def _prepared(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
-    step_size: float | Tensor,
-    payoff_error: Error | None = None,
-) -> tuple[PreferenceGame, float | Tensor]:
-    if payoff_error is None:
-        game = PreferenceGame(preference, reference, temperature)
-    else:
-        game = _Erring(preference, reference, temperature)
-        game.payoff_error = payoff_error
-    step = require_step(step_size, game)
-    if isinstance(step, Tensor):
-        # The policies then have the batch shape of all four.
-        shape = torch.broadcast_shapes(step.shape[:-1], game.batch_shape)
-        if shape != game.batch_shape:
-            raise ValueError(
-                f"step_size: expected a shape that broadcasts to {tuple(game.batch_shape)}, got "
-                f"{tuple(step.shape[:-1])}"
-            )
-    return game, step
+    game: PreferenceGame, iterations: int, step_size: float | Tensor
+) -> tuple[PreferenceGame, int, float | Tensor]:
+    step = require_scale(
+        "step_size", step_size, require_game(game).preference, game.batch_shape,
+        strict=True, widens=False, trailing=1,
+    )  # fmt: skip
+    return game, require_count("iterations", iterations, 0), step

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
-from mdtheory.nlhf.nash_md import SequenceSpace
-from mdtheory.nlhf.nash_md.preference import require_preference
+from mdtheory.nlhf.nash_md import PreferenceGame, SequenceSpace
+from mdtheory.nlhf.nash_md.preference import require_game
 
 
 def proximal_gradient(
     space: SequenceSpace,
-    preference: Tensor,
+    game: PreferenceGame,
     logits: Tensor,
     opponent_logits: Tensor,
     target_logits: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
     step_size: float,
     *,
     samples: int | None = None,
@@ -33,12 +29,10 @@ def proximal_gradient(
 
     Args:
         space: the sequences, ``N`` of them.
-        preference: :math:`P` between sequences, shape ``(..., N, N)``.
+        game: preference games between sequences.
         logits: those of :math:`\pi`, shape ``(..., prefixes, vocabulary)``.
         opponent_logits: those of :math:`o`, likewise.
         target_logits: those of :math:`\bar\pi`, likewise.
-        reference_logits: those of :math:`\mu`, likewise.
-        temperature: :math:`\tau \ge 0`.
         step_size: :math:`\gamma > 0`; infinite means that no target is kept to.
         samples: pairs of answers to estimate it from; by default it is exact, by enumeration.
         generator: the source of chance; needed with ``samples``.
@@ -53,16 +47,11 @@ def proximal_gradient(
     Source:
         The specification is ours; Tiapkin et al. (2025) descend proximal steps by policy gradients.
     """
-    matrix = require_preference("preference", preference)
-    if matrix.shape[-1] != space.count:
-        raise ValueError(
-            f"preference: expected {space.count} sequences, got shape {tuple(matrix.shape)}"
-        )
-    tau = require_number("temperature", temperature, 0.0)
-    near = 1 / _step(step_size)
+    matrix = _game(space, game).preference
+    near = 1 / require_number("step_size", step_size, 0.0, strict=True, infinite=True)
     policy, opponent = space.log_probs(logits), space.log_probs(opponent_logits)
-    reference, target = space.log_probs(reference_logits), space.log_probs(target_logits)
-    cost = tau * (policy - reference) + near * (policy - target)
+    target = space.log_probs(target_logits)
+    cost = game._weight * (policy - game.reference) + near * (policy - target)
     if samples is None:
         payoff = (matrix @ opponent.exp()[..., None])[..., 0] - 0.5
         return _score(space, logits, policy.exp() * (payoff - cost))
@@ -85,11 +74,9 @@ def proximal_gradient(
 
 def proximal_ascent(
     space: SequenceSpace,
-    preference: Tensor,
+    game: PreferenceGame,
     opponent_logits: Tensor,
     target_logits: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
     step_size: float,
     *,
     steps: int,
@@ -101,11 +88,9 @@ def proximal_ascent(
 
     Args:
         space: the sequences, ``N`` of them.
-        preference: :math:`P` between sequences, shape ``(..., N, N)``.
+        game: preference games between sequences.
         opponent_logits: those of the opponent, shape ``(..., prefixes, vocabulary)``.
         target_logits: those of :math:`\bar\pi`, likewise.
-        reference_logits: those of :math:`\mu`, likewise.
-        temperature: :math:`\tau \ge 0`.
         step_size: :math:`\gamma > 0`, also infinite.
         steps: number of gradient steps, at least 0.
         learning_rate: their length, above 0.
@@ -118,20 +103,17 @@ def proximal_ascent(
         ValueError: a wrong shape, or a number out of range.
     """
     rate = require_number("learning_rate", learning_rate, 0.0, strict=True)
-    logits = target_logits
+    logits = space.check("target_logits", target_logits).clone()
     for _ in range(require_count("steps", steps, 0)):
         logits = logits + rate * proximal_gradient(
-            space, preference, logits, opponent_logits, target_logits, reference_logits,
-            temperature, step_size,
-        )  # fmt: skip
+            space, game, logits, opponent_logits, target_logits, step_size
+        )
     return logits
 
 
 def practical_mirror_prox(
     space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
+    game: PreferenceGame,
     updates: int,
     *,
     step_size: float = 2.0,
@@ -150,9 +132,7 @@ def practical_mirror_prox(
 
     Args:
         space: the sequences, ``N`` of them.
-        preference: :math:`P` between sequences, shape ``(..., N, N)``.
-        reference_logits: those of :math:`\mu`, shape ``(..., prefixes, vocabulary)``.
-        temperature: :math:`\tau \ge 0`.
+        game: preference games between sequences.
         updates: number of gradient steps, at least 0.
         step_size: :math:`\gamma > 0`, also infinite.
         learning_rate: length of a gradient step, above 0.
@@ -175,18 +155,23 @@ def practical_mirror_prox(
     share = require_number("average", average, 0.0, strict=True)
     if share > 1:
         raise ValueError(f"average: expected a number in (0, 1], got {share!r}")
-    reference = space.check("reference_logits", reference_logits).log_softmax(-1)
+    reference = space.logits(_game(space, game).reference)
     online, target = (reference, reference) if start is None else start
     space.check("start", online)
     space.check("start", target)
     for _ in range(require_count("updates", updates, 0)):
         direction = proximal_gradient(
-            space, preference, online, online, target, reference, temperature, step_size,
-            samples=samples, generator=generator,
-        )  # fmt: skip
+            space, game, online, online, target, step_size, samples=samples, generator=generator
+        )
         online = online + rate * direction
         target = target + share * (online - target)
-    return online, target
+    return online.clone(), target.clone()
+
+
+def _game(space: SequenceSpace, game: PreferenceGame) -> PreferenceGame:
+    if require_game(game).actions != space.count:
+        raise ValueError(f"game: expected {space.count} sequences, got {game.actions} actions")
+    return game
 
 
 def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
@@ -198,9 +183,3 @@ def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
     ]
     counts = torch.cat(levels, -2)
     return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)
-
-
-def _step(value: float) -> float:
-    if value == math.inf:
-        return value
-    return require_number("step_size", value, 0.0, strict=True)

@@ -2,11 +2,14 @@
 
 The chapter 'Nash mirror descent' derives what stands here: the regularised preference game
 (``preference``) with its Nash equilibrium (``equilibrium``), where preferences come from
-(``models``) and their cycles (``judges``), the algorithm with its rate (``descent``), policies over
-sequences (``sequences``) and policy gradients for them (``policy_gradient``).
+(``models``, and ``mdtheory.nlhf.reward_models`` for those of rewards and networks) and their cycles
+(``judges``), the algorithm with its rate (``descent``), policies over sequences (``sequences``) and
+policy gradients for them (``policy_gradient``).
 """
 
+from mdtheory import moved
 from mdtheory.convex.mirror_maps import kl, mixture, span
+from mdtheory.nlhf.games import exploitability
 from mdtheory.nlhf.nash_md.descent import (
     nash_md,
     nash_md_iterates,
@@ -16,16 +19,7 @@ from mdtheory.nlhf.nash_md.descent import (
 )
 from mdtheory.nlhf.nash_md.equilibrium import regularized_nash
 from mdtheory.nlhf.nash_md.judges import criteria_preference, three_cycles
-from mdtheory.nlhf.nash_md.models import (
-    Comparisons,
-    NeuralPreference,
-    bradley_terry,
-    bradley_terry_preference,
-    cyclic_preference,
-    dice_preference,
-    fit_preference,
-    random_preference,
-)
+from mdtheory.nlhf.nash_md.models import cyclic_preference, dice_preference, random_preference
 from mdtheory.nlhf.nash_md.policy_gradient import (
     expected_gradient,
     nash_ema_pg,
@@ -34,13 +28,15 @@ from mdtheory.nlhf.nash_md.policy_gradient import (
     policy_gradient_surrogate,
     reward_pg,
 )
-from mdtheory.nlhf.nash_md.preference import (
-    PreferenceGame,
-    best_response,
-    magnetic_step,
-    regularized_exploitability,
-)
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, best_response, magnetic_step
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
+from mdtheory.nlhf.reward_models import (
+    Comparisons,
+    NeuralPreference,
+    bradley_terry,
+    bradley_terry_preference,
+    fit_preference,
+)
 
 __all__ = [
     "Comparisons",
@@ -54,6 +50,7 @@ __all__ = [
     "cyclic_preference",
     "dice_preference",
     "expected_gradient",
+    "exploitability",
     "fit_preference",
     "kl",
     "magnetic_step",
@@ -66,7 +63,6 @@ __all__ = [
     "objective_gradient",
     "policy_gradient_surrogate",
     "random_preference",
-    "regularized_exploitability",
     "regularized_nash",
     "reward_pg",
     "self_play_iterates",
@@ -74,3 +70,5 @@ __all__ = [
     "span",
     "three_cycles",
 ]
+
+__getattr__ = moved.names_of(__name__)

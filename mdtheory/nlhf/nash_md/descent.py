@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number, require_values
-from mdtheory.convex.mirror_maps import dual_step
-from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_positive, require_step
+from mdtheory.checks import require_count, require_scale, require_values
+from mdtheory.convex.mirror_maps import dual_step, mixture
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_game, require_step
 
 Step = float | Tensor
 
 
 def nash_md(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Tensor:
     r"""Nash mirror descent: the last policy.
 
@@ -29,10 +26,8 @@ def nash_md(
     ``cor-constant-bias``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape; 0 is allowed with
-            a constant step, and is Hedge in self-play.
+        game: preference games; a temperature of 0 is allowed with a constant step, and is Hedge in
+            self-play.
         iterations: how many, at least 0.
         step_size: :math:`\eta` with :math:`0 < \eta\tau < 1`, a number or a tensor of the batch's
             shape; ``None`` for :math:`\eta_t = 2/(\tau(t + 2))`.
@@ -41,71 +36,44 @@ def nash_md(
         Log-probabilities ``(..., n)`` of the batch's shape.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, fewer than 0 iterations, a step out of range, or no step with a
-            temperature of 0.
+        TypeError: no preference game, or a step of another kind.
+        ValueError: fewer than 0 iterations, a step out of range, or no step with a temperature
+            of 0.
 
     Source:
         Munos et al. (2024), section 6.
     """
-    game, dual, steps = _prepare(preference, reference, temperature, iterations, step_size)
-    for weight, step in steps:
-        # Duals are carried: a constant that is left in them changes no probability.
-        dual = _step(game, torch.lerp(dual, game.reference, weight), step)
-    return dual.log_softmax(-1)
+    *_, last = deque(_duals(game, *_schedule(game, iterations, step_size)), maxlen=1)
+    return last.log_softmax(-1)
 
 
 def nash_md_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Iterator[Tensor]:
     r"""All policies of :func:`nash_md`, the first one, the reference, included.
 
     Args:
-        preference: as in :func:`nash_md`.
-        reference: likewise.
-        temperature: likewise.
+        game: as in :func:`nash_md`.
         iterations: likewise.
         step_size: likewise.
 
     Returns:
         An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.
-
-    Raises:
-        TypeError: as :func:`nash_md`.
-        ValueError: likewise.
     """
-    game, start, steps = _prepare(preference, reference, temperature, iterations, step_size)
-
-    def run() -> Iterator[Tensor]:
-        policy = start
-        yield policy
-        for weight, step in steps:
-            policy = _step(game, torch.lerp(policy, game.reference, weight), step).log_softmax(-1)
-            yield policy
-
-    return run()
+    run = _duals(game, *_schedule(game, iterations, step_size))
+    return (dual.log_softmax(-1) for dual in run)
 
 
 def self_play_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None = None,
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None = None
 ) -> Iterator[Tensor]:
     r"""Online mirror descent: from the mixture as :func:`nash_md`, but against the policy itself.
 
     Equation ``eq-self-play``; it is the magnetic step ``eq-magnetic-step`` against its own policy
-    with :math:`\gamma = \eta/(1 - \eta\tau)`. With ``temperature`` 0 it is Hedge in self-play.
+    with :math:`\gamma = \eta/(1 - \eta\tau)`. At a temperature of 0 it is Hedge in self-play.
 
     Args:
-        preference: as in :func:`nash_md`.
-        reference: likewise.
-        temperature: likewise.
+        game: as in :func:`nash_md`.
         iterations: likewise.
         step_size: likewise.
 
@@ -119,18 +87,8 @@ def self_play_iterates(
     Source:
         Munos et al. (2024), equation (8).
     """
-    game, start, steps = _prepare(preference, reference, temperature, iterations, step_size)
-
-    def run() -> Iterator[Tensor]:
-        policy = start
-        yield policy
-        for weight, step in steps:
-            gradient = -game.preferred(policy)
-            centre = torch.lerp(policy, game.reference, weight)
-            policy = dual_step(centre, gradient, step).log_softmax(-1)
-            yield policy
-
-    return run()
+    run = _duals(game, *_schedule(game, iterations, step_size), against_itself=True)
+    return (dual.log_softmax(-1) for dual in run)
 
 
 def nash_md_rate(temperature: Step, iterations: int) -> Tensor:
@@ -150,13 +108,10 @@ def nash_md_rate(temperature: Step, iterations: int) -> Tensor:
         ValueError: a temperature of 0, or no iteration.
     """
     count = require_count("iterations", iterations, 1)
-    if isinstance(temperature, Tensor):
-        require_values("temperature", temperature, temperature > 0, "temperatures > 0")
-    else:
-        require_number("temperature", temperature, 0.0, strict=True)
-        temperature = torch.tensor(float(temperature), dtype=torch.float64)
-    times = torch.arange(1, count + 1, dtype=temperature.dtype, device=temperature.device)
-    return 8 / (temperature**2 * (times.reshape(-1, *[1] * temperature.ndim) + 1))
+    like = temperature if isinstance(temperature, Tensor) else torch.ones((), dtype=torch.float64)
+    tau = torch.as_tensor(require_scale("temperature", temperature, like, strict=True)).to(like)
+    times = torch.arange(1, count + 1, dtype=tau.dtype, device=tau.device)
+    return 8 / tau / tau / (times.reshape(-1, *[1] * tau.ndim) + 1)
 
 
 def shifted_temperature(temperature: Step, step_size: Step) -> Step:
@@ -170,38 +125,47 @@ def shifted_temperature(temperature: Step, step_size: Step) -> Step:
         That temperature, see ``thm-equivalence``.
 
     Raises:
-        ValueError: :math:`\eta\tau` is negative or not below 1.
+        TypeError: not numbers or tensors of one dtype.
+        ValueError: a number below 0, or :math:`\eta\tau` is not below 1.
     """
-    weight = step_size * temperature
+    kinds = [each for each in (temperature, step_size) if isinstance(each, Tensor)]
+    like = kinds[0] if kinds else torch.ones((), dtype=torch.float64)
+    tau = require_scale("temperature", temperature, like)
+    step = require_scale("step_size", step_size, like, like.shape)
+    weight = step * tau
     if isinstance(weight, Tensor):
-        valid = (weight >= 0) & (weight < 1)
-        require_values("step_size", weight, valid, "steps with 0 <= step * temperature < 1")
-    elif not 0 <= weight < 1:
-        raise ValueError(f"step_size: expected 0 <= step * temperature < 1, got {weight!r}")
-    return temperature / (1 - weight)
+        require_values("step_size", weight, weight < 1, "steps with step * temperature < 1")
+    elif not weight < 1:
+        raise ValueError(f"step_size: expected step * temperature < 1, got {weight!r}")
+    return tau / (1 - weight)
 
 
-def _step(game: PreferenceGame, mixed: Tensor, step: Step) -> Tensor:
-    """From a mixture (its dual) against it."""
-    won = (game.preference @ mixed.softmax(-1)[..., None])[..., 0]
-    return dual_step(mixed, -won, step)
+def _duals(
+    game: PreferenceGame,
+    dual: Tensor,
+    steps: Iterator[tuple[Step, Step]],
+    *,
+    against_itself: bool = False,
+) -> Iterator[Tensor]:
+    """Every policy up to a constant that changes no probability, the first one included."""
+    yield dual
+    for weight, step in steps:
+        mixed = mixture(dual, game.reference, weight)
+        opponent = dual.log_softmax(-1) if against_itself else mixed
+        dual = dual_step(mixed, -game.preferred(opponent), step)
+        yield dual
 
 
-def _prepare(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: Step,
-    iterations: int,
-    step_size: Step | None,
-) -> tuple[PreferenceGame, Tensor, Iterator[tuple[Step, Step]]]:
-    """The game, where to start, and for each iteration the mixture's weight and the step."""
+def _schedule(
+    game: PreferenceGame, iterations: int, step_size: float | Tensor | None
+) -> tuple[Tensor, Iterator[tuple[Step, Step]]]:
+    """Where to start, and for each iteration the mixture's weight and the step."""
+    require_game(game, positive=step_size is None)
     require_count("iterations", iterations, 0)
     if step_size is None:
-        game = require_positive(preference, reference, temperature)
         tau = game._weight
         shares = (2 / (t + 2) for t in range(iterations))
-        return game, game.policy(), ((share, share / tau) for share in shares)
-    game = PreferenceGame(preference, reference, temperature)
+        return game.policy(), ((share, share / tau) for share in shares)
     step = require_step(step_size, game)
     weight = step * game._weight
     if isinstance(weight, Tensor):
@@ -214,4 +178,4 @@ def _prepare(
     start = game.policy()
     if isinstance(step, Tensor):
         start = start.expand(torch.broadcast_shapes(start.shape, step.shape))
-    return game, start, ((weight, step) for _ in range(iterations))
+    return start, ((weight, step) for _ in range(iterations))

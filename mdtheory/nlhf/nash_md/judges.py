@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mdtheory.checks import require_finite, require_tensor
-from mdtheory.nlhf.nash_md.preference import require_preference
+from mdtheory.nlhf.reward_models import require_preference
 
 
 def criteria_preference(ratings: Tensor) -> Tensor:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number, require_shape, require_values
+from mdtheory.checks import (
+    require_broadcast,
+    require_count,
+    require_finite,
+    require_number,
+    require_same_kind,
+    require_scale,
+    require_shape,
+    require_tensor,
+)
 from mdtheory.convex.mirror_maps import kl
-from mdtheory.nlhf.nash_md.preference import require_preference
+from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_game
 from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 
 CREDITS = ("to-go", "sequence", "local")
@@ -17,7 +26,7 @@ def policy_gradient_surrogate(
     token_log_probs: Tensor,
     reference_token_log_probs: Tensor,
     preferred: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
     credit: str = "to-go",
 ) -> Tensor:
     r"""A number for each sequence whose gradient is the policy gradient estimate.
@@ -30,7 +39,7 @@ def policy_gradient_surrogate(
         reference_token_log_probs: of the reference, likewise.
         preferred: how often the sequence is preferred to the opponent, or a label 0 or 1,
             shape ``(...)``.
-        temperature: :math:`\tau \ge 0`.
+        temperature: :math:`\tau \ge 0`, a number or a tensor that broadcasts to ``(...)``.
         credit: which log-ratios meet the score of token :math:`n`: ``"sequence"``, those of all
             tokens; ``"to-go"``, those of tokens :math:`m \ge n`; ``"local"``, its own alone, which
             is *biased* and stands here to be compared with.
@@ -39,23 +48,24 @@ def policy_gradient_surrogate(
         Shape ``(...)``.
 
     Raises:
-        ValueError: shapes that differ, a negative temperature, or an unknown credit.
+        TypeError: not floating-point tensors of one dtype.
+        ValueError: shapes that differ, an entry that is not finite, a negative temperature, or an
+            unknown credit.
 
     Source:
         Munos et al. (2024), equation (13).
     """
     if credit not in CREDITS:
         raise ValueError(f"credit: expected one of {CREDITS}, got {credit!r}")
-    require_number("temperature", temperature, 0.0)
-    require_shape(
-        "reference_token_log_probs", reference_token_log_probs, tuple(token_log_probs.shape)
-    )
+    _require_tokens(token_log_probs, reference_token_log_probs, preferred)
+    batch = preferred.shape
+    tau = require_scale("temperature", temperature, preferred, batch, widens=False, trailing=1)
     ratio = (token_log_probs - reference_token_log_probs).detach()
     if credit == "sequence":
         ratio = ratio.sum(-1, keepdim=True)
     elif credit == "to-go":
         ratio = ratio.flip(-1).cumsum(-1).flip(-1)
-    gain = preferred.detach()[..., None] - 0.5 - temperature * ratio
+    gain = preferred.detach()[..., None] - 0.5 - tau * ratio
     return (token_log_probs * gain).sum(-1)
 
 
@@ -73,7 +83,8 @@ def expected_gradient(
         space: the sequences.
         logits: of the policy, shape ``(..., prefixes, V)``.
         reference_logits: of the reference, of a shape that broadcasts.
-        preferred: how often each sequence is preferred to the opponent, ``(..., V**L)``.
+        preferred: how often each sequence is preferred to the opponent, ``(..., V**L)``, of a shape
+            that broadcasts to the batch of ``logits``.
         temperature: at least 0.
         credit: as in :func:`policy_gradient_surrogate`.
 
@@ -87,8 +98,9 @@ def expected_gradient(
     leaf = space.check("logits", logits).detach().requires_grad_()
     with torch.enable_grad():
         tokens = space.token_log_probs(leaf)
-        reference = space.token_log_probs(reference_logits).expand(tokens.shape)
-        each = policy_gradient_surrogate(tokens, reference, preferred, temperature, credit)
+        reference = _alike("reference_logits", space.token_log_probs(reference_logits), tokens)
+        won = _alike("preferred", require_tensor("preferred", preferred), tokens[..., 0])
+        each = policy_gradient_surrogate(tokens, reference, won, temperature, credit)
         mean = (tokens.sum(-1).exp().detach() * each).sum()
         return torch.autograd.grad(mean, leaf)[0]
 
@@ -119,19 +131,19 @@ def objective_gradient(
         TypeError: not floating-point tensors.
         ValueError: wrong shapes.
     """
+    require_number("temperature", temperature, 0.0)
     leaf = space.check("logits", logits).detach().requires_grad_()
-    reference = space.log_probs(reference_logits)
     with torch.enable_grad():
         policy = space.log_probs(leaf)
-        won = (policy.exp() * preferred).sum(-1)
+        reference = _alike("reference_logits", space.log_probs(reference_logits), policy)
+        gain = _alike("preferred", require_tensor("preferred", preferred), policy)
+        won = (policy.exp() * gain).sum(-1)
         return torch.autograd.grad((won - temperature * kl(policy, reference)).sum(), leaf)[0]
 
 
 def nash_md_pg(
     space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
+    game: PreferenceGame,
     iterations: int,
     mixture_weight: float | Tensor = 0.125,
     *,
@@ -146,9 +158,7 @@ def nash_md_pg(
 
     Args:
         space: the sequences.
-        preference: :math:`P` over them, shape ``(..., V**L, V**L)``.
-        reference_logits: of :math:`\mu`, shape ``(..., prefixes, V)``.
-        temperature: :math:`\tau \ge 0`.
+        game: preference games whose actions are the ``V**L`` sequences.
         iterations: steps of Adam.
         mixture_weight: :math:`\beta` in [0, 1], a number or a tensor of the batch's shape, so that
             a whole grid is one call.
@@ -160,25 +170,23 @@ def nash_md_pg(
         The last logits, shape ``(..., prefixes, V)``.
 
     Raises:
-        TypeError: not floating-point tensors of one dtype.
+        TypeError: no preference game, or weights of another dtype.
         ValueError: wrong shapes or ranges, or samples without a generator.
 
     Source:
         Munos et al. (2024), section 7.
     """
-    start = _start(space, preference, reference_logits, mixture_weight)
-    climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
+    batch = _batch(space, game, "mixture_weight", mixture_weight)
+    climb = _Climb.from_game(space, game, batch, learning_rate, samples, generator)
     for _ in range(require_count("iterations", iterations, 0)):
-        now = climb.logits.detach()
-        climb.against(preference, space.token_mixture(now, reference_logits, mixture_weight))
+        mixed = space.token_mixture(climb.logits.detach(), climb.reference_logits, mixture_weight)
+        climb.against(game.preference, mixed)
     return climb.logits.detach()
 
 
 def nash_ema_pg(
     space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    temperature: float,
+    game: PreferenceGame,
     iterations: int,
     decay: float | Tensor = 0.99,
     *,
@@ -193,9 +201,7 @@ def nash_ema_pg(
 
     Args:
         space: as in :func:`nash_md_pg`.
-        preference: likewise.
-        reference_logits: likewise.
-        temperature: likewise.
+        game: likewise.
         iterations: likewise.
         decay: :math:`\beta` in [0, 1], a number or a tensor of the batch's shape.
         learning_rate: as in :func:`nash_md_pg`.
@@ -212,13 +218,13 @@ def nash_ema_pg(
     Source:
         Munos et al. (2024), section 7; the recursion as the text means it, not as it is printed.
     """
-    start = _start(space, preference, reference_logits, decay, "decay")
-    kept = decay[..., None, None] if isinstance(decay, Tensor) else decay
-    climb = _Climb(space, start, reference_logits, temperature, learning_rate, samples, generator)
-    average = start
+    batch = _batch(space, game, "decay", decay)
+    kept = require_scale("decay", decay, game.preference, maximum=1.0, trailing=2)
+    climb = _Climb.from_game(space, game, batch, learning_rate, samples, generator)
+    average = climb.logits.detach().clone()
     for _ in range(require_count("iterations", iterations, 0)):
         average = (1 - kept) * climb.logits.detach() + kept * average
-        climb.against(preference, average)
+        climb.against(game.preference, average)
     return climb.logits.detach()
 
 
@@ -248,11 +254,13 @@ def reward_pg(
         TypeError: not floating-point tensors.
         ValueError: wrong shapes or ranges.
     """
+    require_finite("reward", require_tensor("reward", reward))
     require_shape("reward", reward, (*reward.shape[:-1], space.count))
     space.check("reference_logits", reference_logits)
-    batch = torch.broadcast_shapes(reward.shape[:-1], reference_logits.shape[:-2])
-    start = reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
-    climb = _Climb(space, start, reference_logits, temperature, learning_rate, None, None)
+    require_same_kind("reference_logits", reference_logits, "the reward", reward)
+    batch = require_broadcast("reward", reward.shape[:-1], reference_logits.shape[:-2])
+    tau = require_number("temperature", temperature, 0.0)
+    climb = _Climb(space, reference_logits, batch, tau, learning_rate, None, None)
     for _ in range(require_count("iterations", iterations, 0)):
         climb.step(reward)
     return climb.logits.detach()
@@ -264,23 +272,42 @@ class _Climb:
     def __init__(
         self,
         space: SequenceSpace,
-        start: Tensor,
         reference_logits: Tensor,
-        temperature: float,
+        batch: tuple[int, ...],
+        temperature: float | Tensor,
         learning_rate: float,
         samples: int | None,
         generator: torch.Generator | None,
     ) -> None:
         self.space, self.samples, self.generator = space, samples, generator
-        self.temperature = require_number("temperature", temperature, 0.0)
+        # A batch of temperatures meets one number for each sequence.
+        self.temperature = (
+            temperature[..., None] if isinstance(temperature, Tensor) else temperature
+        )
         require_number("learning_rate", learning_rate, 0.0, strict=True)
         if samples is not None:
             require_count("samples", samples, 1)
             if generator is None:
                 raise ValueError("generator: expected one where samples are drawn, got None")
+        self.reference_logits = reference_logits
+        start = reference_logits.expand(*batch, *reference_logits.shape[-2:])
         self.logits = start.clone().requires_grad_()
         self.reference = space.token_log_probs(reference_logits)
         self.adam = torch.optim.Adam([self.logits], learning_rate, maximize=True)
+
+    @classmethod
+    def from_game(
+        cls,
+        space: SequenceSpace,
+        game: PreferenceGame,
+        batch: tuple[int, ...],
+        learning_rate: float,
+        samples: int | None,
+        generator: torch.Generator | None,
+    ) -> _Climb:
+        """From the reference of a game."""
+        logits = space.logits(game.reference)
+        return cls(space, logits, batch, game.temperature, learning_rate, samples, generator)
 
     def against(self, preference: Tensor, opponent: Tensor) -> None:
         """One step against the policy of these logits."""
@@ -302,7 +329,10 @@ class _Climb:
         """One step for given preferences over all sequences, in exact expectation."""
         tokens = self.space.token_log_probs(self.logits)
         each = policy_gradient_surrogate(
-            tokens, self.reference.expand(tokens.shape), preferred, self.temperature
+            tokens,
+            self.reference.expand(tokens.shape),
+            preferred.expand(tokens.shape[:-1]),
+            self.temperature,
         )
         self._update((tokens.sum(-1).exp().detach() * each).sum())
 
@@ -312,21 +342,29 @@ class _Climb:
         self.adam.step()
 
 
-def _start(
-    space: SequenceSpace,
-    preference: Tensor,
-    reference_logits: Tensor,
-    weight: float | Tensor,
-    name: str = "mixture_weight",
-) -> Tensor:
-    """The reference's logits for every policy of the batch."""
-    require_preference("preference", preference)
-    space.check("reference_logits", reference_logits)
-    require_shape("preference", preference, (*preference.shape[:-2], space.count, space.count))
-    if isinstance(weight, Tensor):
-        require_values(name, weight, (weight >= 0) & (weight <= 1), "weights in [0, 1]")
-    elif not 0 <= require_number(name, weight, 0.0) <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], got {weight!r}")
-    shape = weight.shape if isinstance(weight, Tensor) else ()
-    batch = torch.broadcast_shapes(preference.shape[:-2], reference_logits.shape[:-2], shape)
-    return reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
+def _batch(
+    space: SequenceSpace, game: PreferenceGame, name: str, weight: float | Tensor
+) -> tuple[int, ...]:
+    """The batch of the games and of the weights of their opponents."""
+    if require_game(game).actions != space.count:
+        raise ValueError(f"game: expected {space.count} actions, got {game.actions}")
+    share = require_scale(name, weight, game.preference, game.batch_shape, maximum=1.0)
+    shape = share.shape if isinstance(share, Tensor) else ()
+    return require_broadcast(name, shape, game.batch_shape)
+
+
+def _alike(name: str, value: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the shape of another, to which it must broadcast: nothing is summed twice."""
+    require_broadcast(name, value.shape, like.shape, "the logits' batch", widens=False)
+    return value.expand(like.shape)
+
+
+def _require_tokens(tokens: Tensor, reference: Tensor, preferred: Tensor) -> None:
+    """Finite log-probabilities of tokens, and one preference for each sequence."""
+    require_finite("token_log_probs", require_tensor("token_log_probs", tokens))
+    shape = tokens.shape
+    named = {"reference_token_log_probs": (reference, shape), "preferred": (preferred, shape[:-1])}
+    for name, (value, wanted) in named.items():
+        require_same_kind(name, require_tensor(name, value, 0), "token_log_probs", tokens)
+        require_shape(name, value, wanted)
+        require_finite(name, value)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
 from torch import Tensor
 
-from mdtheory.checks import (
-    require_number,
-    require_tensor,
-    require_values,
-)
+from mdtheory.checks import require_broadcast, require_scale, require_values
 from mdtheory.convex.mirror_maps import entropy_step, kl, require_log_probabilities
+from mdtheory.nlhf.games.strategies import ZeroSumGame
+from mdtheory.nlhf.reward_models import require_preference
 
 
-class PreferenceGame:
+class PreferenceGame(ZeroSumGame[Tensor]):
     r"""A preference game, regularised towards a reference policy.
 
     Definition ``def-preference-game``: player one picks :math:`p`, player two picks :math:`q`, and
@@ -43,30 +42,50 @@ class PreferenceGame:
     ) -> None:
         require_preference("preference", preference)
         require_log_probabilities("reference", reference, preference, full_support=True)
-        weight = _temperature(temperature, preference)
+        self.preference = preference.clone()
+        self.reference = reference.clone()
+        self.actions = preference.shape[-1]
+        self._set(temperature)
+
+    def _set(self, temperature: float | Tensor) -> None:
+        weight = _temperature(temperature, self.preference)
+        shapes = [self.preference.shape[:-2], self.reference.shape[:-1]]
+        shapes += [weight.shape] if isinstance(weight, Tensor) else []
         try:
-            batch = torch.broadcast_shapes(
-                preference.shape[:-2],
-                reference.shape[:-1],
-                weight.shape if isinstance(weight, Tensor) else (),
-            )
+            self.batch_shape = torch.broadcast_shapes(*shapes)
         except RuntimeError:
-            came = tuple(temperature.shape) if isinstance(temperature, Tensor) else ()
             raise ValueError(
                 "preference, reference, temperature: expected batch shapes that broadcast, got "
-                f"{tuple(preference.shape[:-2])}, {tuple(reference.shape[:-1])}, {came}"
+                f"{', '.join(str(tuple(shape)) for shape in shapes)}"
             ) from None
-        self.preference = preference
-        self.reference = reference
-        self.batch_shape = batch
-        self.actions = preference.shape[-1]
         # With the trailing axis of a policy, so that it meets one.
         self._weight = weight[..., None] if isinstance(weight, Tensor) else weight
         self.temperature = weight
 
+    def __repr__(self) -> str:
+        batch = f"{tuple(self.batch_shape)} games of " if self.batch_shape else ""
+        return f"PreferenceGame({batch}{self.actions} actions)"
+
+    def at(self, temperature: float | Tensor) -> PreferenceGame:
+        """The same preferences and reference at another temperature.
+
+        Args:
+            temperature: as above.
+
+        Returns:
+            The game.
+
+        Raises:
+            TypeError: as the class.
+            ValueError: likewise.
+        """
+        other = copy.copy(self)
+        other._set(temperature)
+        return other
+
     def policy(self) -> Tensor:
-        """The reference as a policy of every game, shape ``(..., n)``."""
-        return self.reference.expand(*self.batch_shape, self.actions)
+        """The reference as a policy of every game, shape ``(..., n)``, in its own memory."""
+        return self.reference.expand(*self.batch_shape, self.actions).clone()
 
     def check(self, name: str, policy: Tensor) -> Tensor:
         """Refuse what is no policy of this game.
@@ -83,13 +102,7 @@ class PreferenceGame:
             ValueError: a wrong shape, a NaN, or probabilities that do not sum to 1.
         """
         require_log_probabilities(name, policy, self.preference)
-        try:
-            torch.broadcast_shapes(policy.shape[:-1], self.batch_shape)
-        except RuntimeError:
-            raise ValueError(
-                f"{name}: expected a batch shape that broadcasts with {tuple(self.batch_shape)}, "
-                f"got {tuple(policy.shape[:-1])}"
-            ) from None
+        require_broadcast(name, policy.shape[:-1], self.batch_shape)
         return policy
 
     def preferred(self, opponent: Tensor) -> Tensor:
@@ -128,11 +141,12 @@ class PreferenceGame:
         Raises:
             ValueError: a temperature is 0, where no single policy is best.
         """
-        if isinstance(self._weight, Tensor):
-            require_values("temperature", self._weight, self._weight > 0, "temperatures > 0")
-        elif self._weight == 0:
-            raise ValueError("temperature: expected a number > 0, got 0")
-        return (self.reference + self.preferred(opponent) / self._weight).log_softmax(-1)
+        require_game(self, positive=True)
+        return self._response(self._weight, self.preferred(opponent))
+
+    def _response(self, weight: float | Tensor, won: Tensor) -> Tensor:
+        # An endless step forgets where it starts.
+        return entropy_step(self.reference, -won, math.inf, self.reference, weight)
 
     def step(self, policy: Tensor, opponent: Tensor, step_size: float | Tensor) -> Tensor:
         r"""One mirror step against an opponent, with the reference as its magnet.
@@ -162,89 +176,94 @@ class PreferenceGame:
 
         Returns:
             The gain, at least 0, of the batch's shape.
+
+        Raises:
+            TypeError: as :meth:`check`.
+            ValueError: likewise.
+
+        Source:
+            The closed form follows from Munos et al. (2024), proposition 1.
         """
-        return _exploitability(self, policy)
+        won = self.preferred(self.check("policy", policy))
+        tau = self.temperature
+        if not isinstance(tau, Tensor):
+            return tau * kl(policy, self._response(tau, won)) if tau else won.amax(-1) - 0.5
+        response = self._response(torch.where(tau > 0, tau, 1.0)[..., None], won)
+        return torch.where(tau > 0, tau * kl(policy, response), won.amax(-1) - 0.5)
 
 
-def require_preference(name: str, value: object) -> Tensor:
-    """Refuse what is no matrix of preferences.
+def require_game(game: object, *, positive: bool = False) -> PreferenceGame:
+    r"""Refuse what is no preference game.
 
     Args:
-        name: the argument's name, for the message.
-        value: what came; shape ``(..., n, n)`` expected.
+        game: what came.
+        positive: whether its temperatures must be above 0.
 
     Returns:
-        ``value`` itself.
+        ``game`` itself.
 
     Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: not square, outside [0, 1], or pairs that do not sum to 1.
+        TypeError: no preference game.
+        ValueError: a temperature of 0 where none may be.
     """
-    matrix = require_tensor(name, value, 2)
-    require_values(name, matrix, (matrix >= 0) & (matrix <= 1), "probabilities in [0, 1]")
-    off = (matrix + matrix.mT - 1).abs()
-    tolerance = 8 * math.sqrt(torch.finfo(matrix.dtype).eps)
-    require_values(name, matrix, off <= tolerance, "pairs with P[y, z] + P[z, y] = 1")
-    return matrix
+    if not isinstance(game, PreferenceGame):
+        raise TypeError(
+            "game: expected a PreferenceGame(preference, reference, temperature), got "
+            f"{type(game).__name__}"
+        )
+    if positive:
+        tau = game.temperature
+        if isinstance(tau, Tensor):
+            require_values("temperature", tau, tau > 0, "temperatures > 0")
+        elif tau == 0:
+            raise ValueError("temperature: expected a number > 0, got 0")
+    return game
 
 
-def best_response(
-    preference: Tensor, opponent: Tensor, reference: Tensor, temperature: float | Tensor
-) -> Tensor:
+def best_response(game: PreferenceGame, opponent: Tensor) -> Tensor:
     r"""The regularised best response to an opponent, equation ``eq-best-response``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         opponent: :math:`\log q`, shape ``(..., n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
 
     Returns:
         Log-probabilities ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Munos et al. (2024).
     """
-    game = require_positive(preference, reference, temperature)
-    return game.best_response(game.check("opponent", opponent))
+    return require_game(game).best_response(game.check("opponent", opponent))
 
 
 def magnetic_step(
-    preference: Tensor,
-    policy: Tensor,
-    opponent: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
-    step_size: float | Tensor,
+    game: PreferenceGame, policy: Tensor, opponent: Tensor, step_size: float | Tensor
 ) -> Tensor:
     r"""One mirror step of a policy against an opponent, equation ``eq-magnetic-step``.
 
     The three algorithms of this part differ in the opponent alone.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games.
         policy: :math:`\log p`, shape ``(..., n)``.
         opponent: :math:`\log o`, shape ``(..., n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
-        step_size: :math:`\gamma > 0`, likewise.
+        step_size: :math:`\gamma > 0`, a number or a tensor of the batch's shape.
 
     Returns:
         Log-probabilities ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a step that is not above 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: no policy of the game, or a step that is not above 0.
 
     Source:
         Sokota et al. (2023); Munos et al. (2024), equation (8).
     """
-    game = PreferenceGame(preference, reference, temperature)
-    game.check("policy", policy)
+    require_game(game).check("policy", policy)
     game.check("opponent", opponent)
     return game.step(policy, opponent, require_step(step_size, game))
 
@@ -263,91 +282,18 @@ def require_step(step_size: float | Tensor, game: PreferenceGame) -> float | Ten
         TypeError: neither a number nor a tensor of the dtype of the preferences.
         ValueError: not above 0, not finite, or of a wrong shape.
     """
-    if not isinstance(step_size, Tensor):
-        return require_number("step_size", step_size, 0.0, strict=True)
-    if step_size.dtype != game.preference.dtype:
-        raise TypeError(f"step_size: expected {game.preference.dtype}, got {step_size.dtype}")
-    valid = (step_size > 0) & step_size.isfinite()
-    require_values("step_size", step_size, valid, "finite steps > 0")
-    try:
-        torch.broadcast_shapes(step_size.shape, game.batch_shape)
-    except RuntimeError:
-        raise ValueError(
-            f"step_size: expected the batch shape {tuple(game.batch_shape)}, got "
-            f"{tuple(step_size.shape)}"
-        ) from None
-    return step_size[..., None]
-
-
-def regularized_exploitability(
-    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
-) -> Tensor:
-    r"""How much a best response gains over one half, in closed form.
-
-    Proposition ``prop-exploitability``: :math:`\max_p \mathcal P_\tau(p \succ q) - 1/2 =
-    \tau\,\mathrm{KL}(q \| \mathrm{BR}_\tau(q))`.
-
-    Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        policy: :math:`\log q`, shape ``(..., n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau \ge 0`, a number or a tensor of the batch's shape.
-
-    Returns:
-        The gain, at least 0, of the batch's shape.
-
-    Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise.
-
-    Source:
-        The closed form follows from Munos et al. (2024), proposition 1.
-    """
-    game = PreferenceGame(preference, reference, temperature)
-    return game.exploitability(game.check("policy", policy))
-
-
-def _exploitability(game: PreferenceGame, policy: Tensor) -> Tensor:
-    tau = game.temperature
-    if not isinstance(tau, Tensor):
-        if tau == 0:
-            return game.preferred(policy).amax(-1) - 0.5
-        return tau * kl(policy, game.best_response(policy))
-    plain = game.preferred(policy).amax(-1) - 0.5
-    response = game.reference + game.preferred(policy) / torch.where(tau > 0, tau, 1.0)[..., None]
-    return torch.where(tau > 0, tau * kl(policy, response.log_softmax(-1)), plain)
-
-
-def require_positive(
-    preference: Tensor, reference: Tensor, temperature: float | Tensor
-) -> PreferenceGame:
-    r"""A game whose temperatures are above 0.
-
-    Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: a number or a tensor of the batch's shape.
-
-    Returns:
-        The game.
-
-    Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
-    """
-    game = PreferenceGame(preference, reference, temperature)
-    tau = game.temperature
-    if isinstance(tau, Tensor):
-        require_values("temperature", tau, tau > 0, "temperatures > 0")
-    elif tau == 0:
-        raise ValueError("temperature: expected a number > 0, got 0")
-    return game
+    return require_scale(
+        "step_size", step_size, game.preference, game.batch_shape, strict=True, trailing=1
+    )
 
 
 def _temperature(value: float | Tensor, preference: Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor):
-        return require_number("temperature", value, 0.0)
-    if value.dtype != preference.dtype:
-        raise TypeError(f"temperature: expected {preference.dtype}, got {value.dtype}")
-    require_values("temperature", value, (value >= 0) & value.isfinite(), "temperatures >= 0")
-    return value
+    kind = torch.finfo(preference.dtype)
+    words = f"0 or a number from {kind.tiny} to {kind.max}, whose inverse {preference.dtype} holds"
+    tau = require_scale("temperature", value, preference)
+    if isinstance(tau, Tensor):
+        require_values("temperature", tau, (tau == 0) | (tau >= kind.tiny), words)
+        return tau.clone()
+    if tau and not kind.tiny <= tau <= kind.max:
+        raise ValueError(f"temperature: expected {words}, got {tau!r}")
+    return tau

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_count,
     require_finite,
     require_same_kind,
+    require_scale,
+    require_shape,
     require_tensor,
-    require_values,
 )
+from mdtheory.convex.mirror_maps import mixture
 
 # Beyond this the table of sequences no longer fits a lesson's memory.
 LARGEST = 2**22
@@ -107,6 +110,28 @@ class SequenceSpace:
         """
         return self.token_log_probs(logits).sum(-1)
 
+    def logits(self, policy: Tensor) -> Tensor:
+        r"""The inverse of :meth:`log_probs`: a policy over sequences, told token by token.
+
+        Args:
+            policy: :math:`\log\pi` over the sequences, shape ``(..., V**L)``, all finite.
+
+        Returns:
+            Log-probabilities of tokens given their prefixes, ``(..., prefixes, V)``.
+
+        Raises:
+            TypeError: not a floating-point tensor.
+            ValueError: a wrong shape, a NaN or an infinity.
+        """
+        require_finite("policy", require_tensor("policy", policy))
+        require_shape("policy", policy, (*policy.shape[:-1], self.count))
+        rows: list[Tensor] = []
+        for _ in range(self.length):
+            level = policy.unflatten(-1, (-1, self.vocabulary))
+            rows.insert(0, level.log_softmax(-1))
+            policy = level.logsumexp(-1)
+        return torch.cat(rows, -2)
+
     def token_mixture(
         self, logits: Tensor, reference_logits: Tensor, weight: float | Tensor
     ) -> Tensor:
@@ -131,8 +156,9 @@ class SequenceSpace:
         own = self.check("logits", logits).log_softmax(-1)
         other = self.check("reference_logits", reference_logits)
         require_same_kind("reference_logits", other, "logits", own)
-        part = _weight(weight, own)
-        return ((1 - part) * own + part * other.log_softmax(-1)).log_softmax(-1)
+        batch = require_broadcast("reference_logits", other.shape[:-2], own.shape[:-2])
+        share = require_scale("weight", weight, own, batch, maximum=1.0, trailing=2)
+        return mixture(own, other.log_softmax(-1), share)
 
     def sample(self, logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Draw sequences token by token, as a language model does.
@@ -161,15 +187,3 @@ class SequenceSpace:
             token = torch.multinomial(chances, 1, generator=generator).reshape(*batch, count)
             drawn = drawn * self.vocabulary + token
         return drawn
-
-
-def _weight(weight: float | Tensor, own: Tensor) -> float | Tensor:
-    if not isinstance(weight, Tensor):
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise TypeError(f"weight: expected a number, got {type(weight).__name__}")
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
-        return float(weight)
-    require_same_kind("weight", weight, "logits", own)
-    require_values("weight", weight, (weight >= 0) & (weight <= 1), "weights in [0, 1]")
-    return weight[..., None, None]

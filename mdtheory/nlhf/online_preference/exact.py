@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_values
+from mdtheory.checks import require_scale
 from mdtheory.convex.mirror_maps import mixture, require_log_probabilities
 from mdtheory.nlhf.nash_md import PreferenceGame
-from mdtheory.nlhf.nash_md.preference import require_positive
+from mdtheory.nlhf.nash_md.preference import require_game
 from mdtheory.nlhf.online_preference.losses import PairLoss
 
 
@@ -26,11 +26,9 @@ class Variances(NamedTuple):
 
 
 def expected_loss(
+    game: PreferenceGame,
     loss: PairLoss,
-    preference: Tensor,
     policy: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
     sampling: Tensor | None = None,
     opponent: Tensor | None = None,
 ) -> Tensor:
@@ -39,11 +37,9 @@ def expected_loss(
     No gradient runs through the sampling, whoever samples.
 
     Args:
+        game: preference games, of temperatures above 0.
         loss: a loss of pairs with the arguments of :func:`ipo_loss`.
-        preference: :math:`P`, shape ``(..., n, n)``.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
         sampling: :math:`\log m`, from which the answers of a pair come; ``None``: the policy.
         opponent: :math:`\log o`, for the second answer of a pair; ``None``: as the first.
 
@@ -51,120 +47,108 @@ def expected_loss(
         The expected loss, of the batch's shape.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Calandriello et al. (2024).
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     first = (policy if sampling is None else game.check("sampling", sampling)).detach().exp()
     second = first if opponent is None else game.check("opponent", opponent).detach().exp()
     # The label may turn a pair round, so both orders meet every loss.
     drawn = first[..., :, None] * second[..., None, :]
-    weight = preference * (drawn + drawn.mT)
-    tau = game.temperature
+    weight = game.preference * (drawn + drawn.mT)
+    tau, batch = game.temperature, torch.broadcast_shapes(policy.shape[:-1], game.batch_shape)
+    mine, theirs = policy.expand(*batch, -1), game.reference.expand(*batch, -1)
     each = loss(
-        policy[..., :, None], policy[..., None, :],
-        reference[..., :, None], reference[..., None, :],
-        tau[..., None, None] if isinstance(tau, Tensor) else tau,
+        mine[..., :, None], mine[..., None, :],
+        theirs[..., :, None], theirs[..., None, :],
+        tau.expand(batch)[..., None, None] if isinstance(tau, Tensor) else tau,
     )  # fmt: skip
-    return (weight * each).sum((-2, -1))
+    # A pair that is never drawn is silent, whatever its loss.
+    return (weight * torch.where(weight > 0, each, 0.0)).sum((-2, -1))
 
 
 def ipo_gradient(
-    preference: Tensor,
+    game: PreferenceGame,
     policy: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
     sampling: Tensor,
 ) -> Tensor:
     r"""Gradient of the expected IPO loss, equation ``eq-ipo-gradient``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
         sampling: :math:`\log m`, from which both answers of a pair come, shape ``(..., n)``.
 
     Returns:
         The gradient with respect to the logits of the policy, shape ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Azar et al. (2024) for the loss; the form is that of the chapter.
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     return _ipo_gradient(game, policy, game.check("sampling", sampling))
 
 
-def online_ipo_gradient(
-    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
-) -> Tensor:
+def online_ipo_gradient(game: PreferenceGame, policy: Tensor) -> Tensor:
     r"""Gradient of Online IPO, equation ``eq-online-ipo-gradient``.
 
     It is :math:`-4/\tau` times that of self-play, theorem ``thm-online-ipo``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
 
     Returns:
         The gradient with respect to the logits of the policy, shape ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Calandriello et al. (2024), section 4.
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     return _ipo_gradient(game, policy, policy)
 
 
 def ipo_md_gradient(
-    preference: Tensor,
+    game: PreferenceGame,
     policy: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
     weight: float | Tensor,
 ) -> Tensor:
     r"""Gradient of IPO-MD, theorem ``thm-ipo-md-gradient``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
         weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
 
     Returns:
         The gradient with respect to the logits of the policy, shape ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, a temperature of 0, or a weight outside [0, 1].
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, no policy of the game, or a weight outside [0, 1].
 
     Source:
         Calandriello et al. (2024), section 5; the centring is that of the chapter.
     """
-    game = _game(preference, policy, reference, temperature)
-    mixed = mixture(policy, reference, require_weight(weight, game))
+    _require(game, policy)
+    mixed = mixture(policy, game.reference, require_weight(weight, game))
     return _ipo_gradient(game, policy, mixed)
 
 
 def ipo_md_loss(
-    preference: Tensor,
+    game: PreferenceGame,
     policy: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
     weight: float | Tensor,
 ) -> Tensor:
     r"""Expected loss of IPO-MD, in the closed form of ``thm-ipo-least-squares``.
@@ -173,28 +157,26 @@ def ipo_md_loss(
     gradient runs. A weight of 0 is Online IPO.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
         weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
 
     Returns:
         The expected loss, of the batch's shape.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, a temperature of 0, or a weight outside [0, 1].
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, no policy of the game, or a weight outside [0, 1].
 
     Source:
         Calandriello et al. (2024), section 5.
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     with torch.no_grad():
-        mixed = mixture(policy, reference, require_weight(weight, game))
+        mixed = mixture(policy, game.reference, require_weight(weight, game))
         share, won = mixed.exp(), game.preferred(mixed)
     tau = _column(game.temperature)
-    ratio = policy - reference
+    ratio = policy - game.reference
     centred = ratio - (share * ratio).sum(-1, keepdim=True)
     target = (won - 0.5) / tau
     squares = (share * (2 * centred**2 - 4 * centred * target)).sum(-1)
@@ -202,45 +184,39 @@ def ipo_md_loss(
 
 
 def dpo_gradient(
-    preference: Tensor,
+    game: PreferenceGame,
     policy: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
     sampling: Tensor | None = None,
 ) -> Tensor:
     r"""Gradient of the expected DPO loss, equation ``eq-dpo-gradient``.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
         sampling: :math:`\log m`, from which both answers come; ``None``: the policy (online DPO).
 
     Returns:
         The gradient with respect to the logits of the policy, shape ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Rafailov et al. (2023) for the loss; Guo et al. (2024) for its online form.
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     law = policy if sampling is None else game.check("sampling", sampling)
     tau = _column(game.temperature)
-    ratio = tau * (policy - reference)
+    ratio = tau * (policy - game.reference)
     model = (ratio[..., :, None] - ratio[..., None, :]).sigmoid()
     expected = (model @ law.exp()[..., None])[..., 0]
     return -2 * tau * law.exp() * (game.preferred(law) - expected)
 
 
 def response_gradient(
-    preference: Tensor,
+    game: PreferenceGame,
     policy: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
     opponent: Tensor | None = None,
 ) -> Tensor:
     r"""Gradient of what a policy receives against a fixed opponent, ``eq-response-gradient``.
@@ -248,59 +224,53 @@ def response_gradient(
     Self-play, or Nash-MD-PG where the opponent is the mixture of the policy and the reference.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
         opponent: :math:`\log o`, shape ``(..., n)``, held still; ``None``: the policy itself.
 
     Returns:
         The gradient with respect to the logits of the policy, shape ``(..., n)``.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Munos et al. (2024), section 7.
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     other = policy if opponent is None else game.check("opponent", opponent)
-    worth = game.preferred(other) - _column(game.temperature) * (policy - reference)
+    worth = game.preferred(other) - _column(game.temperature) * (policy - game.reference)
     share = policy.exp()
     return share * (worth - (share * worth).sum(-1, keepdim=True))
 
 
-def contrastive_variance(
-    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
-) -> Variances:
+def contrastive_variance(game: PreferenceGame, policy: Tensor) -> Variances:
     r"""Variances of two estimators of the gradient of Online IPO, ``prop-contrast``.
 
     Both see one pair with its soft label; the one uses the score of the first answer only, the
     other half the difference of the two scores. Units: those of the gradient of self-play.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
+        game: preference games, of temperatures above 0.
         policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
 
     Returns:
         The total variances over the logits, by enumeration of all pairs.
 
     Raises:
-        TypeError: as :class:`PreferenceGame`.
-        ValueError: likewise, or a temperature of 0.
+        TypeError: no preference game, or a policy of another dtype.
+        ValueError: a temperature of 0, or no policy of the game.
 
     Source:
         Calandriello et al. (2024), appendix D, for the question.
     """
-    game = _game(preference, policy, reference, temperature)
+    _require(game, policy)
     share = policy.exp()
-    ratio = _column(game.temperature) * (policy - reference)
-    force = preference - 0.5 - (ratio[..., :, None] - ratio[..., None, :])
+    ratio = _column(game.temperature) * (policy - game.reference)
+    force = game.preference - 0.5 - (ratio[..., :, None] - ratio[..., None, :])
     pairs = share[..., :, None] * share[..., None, :] * force**2
-    mean = response_gradient(preference, policy, reference, temperature)
+    mean = response_gradient(game, policy)
     square = mean.square().sum(-1)
     # Scores are unit vectors less the policy: their squares and products in closed form.
     collision = share.square().sum(-1)[..., None]
@@ -325,20 +295,9 @@ def require_weight(weight: float | Tensor, game: PreferenceGame) -> float | Tens
         TypeError: neither a number nor a tensor of the dtype of the preferences.
         ValueError: outside [0, 1], or of a wrong shape.
     """
-    if not isinstance(weight, Tensor):
-        if require_number("weight", weight, 0.0) > 1:
-            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
-        return weight
-    if weight.dtype != game.preference.dtype:
-        raise TypeError(f"weight: expected {game.preference.dtype}, got {weight.dtype}")
-    require_values("weight", weight, (weight >= 0) & (weight <= 1), "numbers in [0, 1]")
-    try:
-        torch.broadcast_shapes(weight.shape, game.batch_shape)
-    except RuntimeError:
-        raise ValueError(
-            f"weight: expected the batch shape {tuple(game.batch_shape)}, got {tuple(weight.shape)}"
-        ) from None
-    return weight[..., None]
+    return require_scale(
+        "weight", weight, game.preference, game.batch_shape, maximum=1.0, trailing=1
+    )
 
 
 def _ipo_gradient(
@@ -353,13 +312,9 @@ def _ipo_gradient(
     return -4 / tau * share * (game.preferred(sampling) - 0.5 - pull)
 
 
-def _game(
-    preference: Tensor, policy: Tensor, reference: Tensor, temperature: float | Tensor
-) -> PreferenceGame:
-    game = require_positive(preference, reference, temperature)
-    game.check("policy", policy)
-    require_log_probabilities("policy", policy, preference, full_support=True)
-    return game
+def _require(game: PreferenceGame, policy: Tensor) -> None:
+    require_game(game, positive=True).check("policy", policy)
+    require_log_probabilities("policy", policy, game.preference, full_support=True)
 
 
 def _column(temperature: float | Tensor) -> float | Tensor:

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from mdtheory.checks import require_count, require_finite, require_number, require_tensor
 from mdtheory.convex.mirror_maps import mixture
-from mdtheory.nlhf.nash_md.preference import require_positive
+from mdtheory.nlhf.nash_md import PreferenceGame
+from mdtheory.nlhf.nash_md.preference import require_game
 from mdtheory.nlhf.online_preference.exact import _column, require_weight
 
 
 def newton_iterates(
-    preference: Tensor,
-    reference: Tensor,
-    temperature: float | Tensor,
+    game: PreferenceGame,
     iterations: int,
     length: float,
     weight: float | Tensor = 0.0,
@@ -30,9 +29,7 @@ def newton_iterates(
     :math:`\beta = s` is Nash-MD with :math:`\eta = s/\tau`.
 
     Args:
-        preference: :math:`P`, shape ``(..., n, n)``.
-        reference: :math:`\log\mu`, shape ``(..., n)``.
-        temperature: :math:`\tau > 0`, a number or a tensor of the batch's shape.
+        game: preference games, of temperatures above 0.
         iterations: number of steps.
         length: :math:`s` in (0, 1), the share of Newton's step that is taken.
         weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
@@ -43,13 +40,14 @@ def newton_iterates(
         The policies, log-probabilities of shape ``(iterations + 1, ..., n)``.
 
     Raises:
-        TypeError: as :class:`~mdtheory.nlhf.nash_md.PreferenceGame`.
-        ValueError: likewise, a temperature of 0, or a length or a weight outside its range.
+        TypeError: no preference game, or a law of another dtype.
+        ValueError: a temperature of 0, no policy of the game, or a length or a weight outside its
+            range.
 
     Source:
         The chapter; Munos et al. (2024), equation (5), for the step.
     """
-    game = require_positive(preference, reference, temperature)
+    require_game(game, positive=True)
     require_count("iterations", iterations, 0)
     share = require_number("length", length, 0.0, strict=True)
     if share >= 1:
@@ -61,7 +59,7 @@ def newton_iterates(
         game.check("sampling", sampling)
     found = [now]
     for _ in range(iterations):
-        law = mixture(now, reference, mixed) if sampling is None else sampling
+        law = mixture(now, game.reference, mixed) if sampling is None else sampling
         now = game.step(now, law, step)
         found.append(now)
     return torch.stack(torch.broadcast_tensors(*found))

@@ -1,7 +1,8 @@
 """Losses of pairs and of single answers, from log-probabilities of a policy and of a reference.
 
 Every function takes tensors of any shapes that broadcast, gives one number a pair (or an answer),
-and can be differentiated. Who is differentiated decides the caller: pass what was sampled, and the
+and can be differentiated; a row ``(n,)`` beside a column ``(n, 1)`` is refused, for the table that
+they make is never meant. Who is differentiated decides the caller: pass what was sampled, and the
 log-probabilities of the policy with their graph. Nothing is averaged.
 """
 
@@ -18,6 +19,7 @@ from mdtheory.checks import (
     require_finite,
     require_number,
     require_same_kind,
+    require_scale,
     require_tensor,
     require_values,
 )
@@ -225,6 +227,7 @@ def kto_loss(
         came = desirable.dtype if isinstance(desirable, Tensor) else type(desirable).__name__
         raise TypeError(f"desirable: expected a tensor of truth values, got {came}")
     require_broadcastable("desirable", desirable, "policy", ratio)
+    _require_together(desirable=desirable, policy=ratio)
     tau = _require_positive("temperature", temperature, ratio)
     if isinstance(baseline, Tensor):
         _require_logs(policy=ratio, baseline=baseline)
@@ -344,7 +347,7 @@ def xpo_loss(
         Xie et al. (2024).
     """
     fit = dpo_loss(chosen, rejected, reference_chosen, reference_rejected, temperature)
-    _require_logs(chosen=chosen, sampled_reference=sampled_reference)
+    _require_logs(chosen=fit, sampled_reference=sampled_reference)
     alpha = require_number("optimism", optimism, 0.0)
     return fit + alpha * sampled_reference
 
@@ -381,7 +384,10 @@ def soft_label(
     Source:
         Calandriello et al. (2024).
     """
-    _require_logs(first=first, preferred=preferred)
+    _require_logs(
+        first=first, second=second, reference_first=reference_first,
+        reference_second=reference_second, preferred=preferred,
+    )  # fmt: skip
     require_values("preferred", preferred, (preferred >= 0) & (preferred <= 1), "values in [0, 1]")
     one = loss(first, second, reference_first, reference_second, temperature)
     other = loss(second, first, reference_second, reference_first, temperature)
@@ -397,20 +403,28 @@ def _require_logs(**named: Tensor) -> None:
         require_same_kind(name, value, first_name, first)
         require_broadcastable(name, value, first_name, first)
         require_finite(name, value)
+    _require_together(**named)
+
+
+def _require_together(**named: Tensor) -> None:
+    """Shapes that broadcast, and not by accident: a row and a column of one length make a table."""
+    shapes = [tuple(value.shape) for value in named.values()]
+    came = ", ".join(map(str, shapes))
     try:
-        torch.broadcast_shapes(*(value.shape for value in named.values()))
+        torch.broadcast_shapes(*shapes)
     except RuntimeError:
-        shapes = ", ".join(str(tuple(value.shape)) for value in named.values())
         raise ValueError(
-            f"{', '.join(named)}: expected shapes that broadcast, got {shapes}"
+            f"{', '.join(named)}: expected shapes that broadcast, got {came}"
         ) from None
+    if any((*shape, 1) in shapes for shape in shapes if shape and shape[-1] > 1):
+        raise ValueError(
+            f"{', '.join(named)}: expected the same axes, not those of one with a last axis of 1 "
+            f"behind them, got {came}"
+        )
 
 
 def _require_positive(name: str, value: float | Tensor, like: Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor):
-        return require_number(name, value, 0.0, strict=True)
-    if value.dtype != like.dtype:
-        raise TypeError(f"{name}: expected {like.dtype}, got {value.dtype}")
-    require_broadcastable(name, value, "the pairs", like)
-    require_values(name, value, (value > 0) & value.isfinite(), "finite numbers > 0")
-    return value
+    tau = require_scale(name, value, like, like.shape, strict=True)
+    if isinstance(tau, Tensor):
+        _require_together(**{name: tau, "the pairs": like})
+    return tau

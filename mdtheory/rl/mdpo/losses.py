@@ -6,13 +6,17 @@ are independent problems with one loss each.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_broadcast,
     require_broadcastable,
     require_number,
     require_same_kind,
+    require_scale,
     require_tensor,
     require_values,
 )
@@ -40,20 +44,23 @@ def mdpo_loss(
         divergence: divergence from the old to the new policy in each state, new policy in the
             first slot, nats for the KL, ``(..., n)``.
         step_size: :math:`t > 0`, a number or a tensor ``(...)``; infinite leaves the surrogate.
-        weight: nonnegative weight of each sample, ``(..., n)``; steps that only reset an
-            environment get 0. By default every sample counts the same.
+        weight: finite weight of each sample, at least 0, ``(..., n)``; steps that only reset an
+            environment get 0, and then nothing of the sample counts, be it infinite or NaN. By
+            default every sample counts the same.
 
     Returns:
         One loss for each leading index, shape ``(...)``.
 
     Raises:
         TypeError: an argument is no floating-point tensor, or dtypes differ.
-        ValueError: shapes do not broadcast, or the step size is not positive.
+        ValueError: a wrong shape, a step size that is not positive, a weight that is negative or
+            not finite, or weights that are all 0.
 
     Source:
         Tomar, Shani, Efroni and Ghavamzadeh (2022), equation 8 and algorithm 1.
     """
-    _check(log_prob, old_log_prob=old_log_prob, advantage=advantage, divergence=divergence)
+    samples = {"old_log_prob": old_log_prob, "advantage": advantage, "divergence": divergence}
+    weight = _checked(log_prob, weight, samples)
     step = _positive("step_size", step_size, log_prob)
     return mdpo_loss_unchecked(log_prob, old_log_prob, advantage, divergence, step, weight)
 
@@ -79,8 +86,12 @@ def mdpo_loss_unchecked(
     Returns:
         One loss for each leading index.
     """
+    log_prob, old_log_prob, advantage, divergence = counted(
+        weight, log_prob, old_log_prob, advantage, divergence
+    )
+    price = _over(divergence, step_size)
     ratio = (log_prob - old_log_prob).exp()
-    return mean_over_samples(divergence / step_size - ratio * advantage, weight)
+    return _mean(price - ratio * advantage, weight)
 
 
 def ppo_loss(
@@ -108,17 +119,47 @@ def ppo_loss(
 
     Raises:
         TypeError: an argument is no floating-point tensor, or dtypes differ.
-        ValueError: shapes do not broadcast, or the clip range is outside (0, 1).
+        ValueError: a wrong shape, a clip range outside (0, 1), or weights as in
+            :func:`mdpo_loss`.
 
     Source:
         Schulman, Wolski, Dhariwal, Radford and Klimov (2017), equation 7.
     """
-    _check(log_prob, old_log_prob=old_log_prob, advantage=advantage)
+    weight = _checked(log_prob, weight, {"old_log_prob": old_log_prob, "advantage": advantage})
     if require_number("clip_range", clip_range, 0.0, strict=True) >= 1:
         raise ValueError(f"clip_range: expected a number in (0, 1), got {clip_range!r}")
-    ratio = (log_prob - old_log_prob).exp()
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    return mean_over_samples(-torch.minimum(ratio * advantage, clipped * advantage), weight)
+    return ppo_loss_unchecked(log_prob, old_log_prob, advantage, clip_range, weight)
+
+
+def ppo_loss_unchecked(
+    log_prob: Tensor,
+    old_log_prob: Tensor,
+    advantage: Tensor,
+    clip_range: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """:func:`ppo_loss` for inner loops, on arguments that were checked before.
+
+    Args:
+        log_prob: as in :func:`ppo_loss`.
+        old_log_prob: as there.
+        advantage: as there.
+        clip_range: as there.
+        weight: as there.
+
+    Returns:
+        One loss for each leading index.
+    """
+    log_prob, old_log_prob, advantage = counted(weight, log_prob, old_log_prob, advantage)
+    change = log_prob - old_log_prob
+    gains = advantage >= 0
+    # The minimum bounds the ratio on one side only. It is cut before the exponential, which could
+    # overflow behind a clip and would then have no gradient to multiply by 0.
+    most, least = math.log1p(clip_range), math.log1p(-clip_range)
+    clipped = torch.where(gains, change > most, change < least)
+    edge = torch.where(gains, 1.0 + clip_range, 1.0 - clip_range).to(change.dtype)
+    ratio = torch.where(clipped, edge, torch.where(clipped, 0.0, change).exp())
+    return _mean(-ratio * advantage, weight)
 
 
 def off_policy_actor_loss(
@@ -153,12 +194,13 @@ def off_policy_actor_loss(
 
     Raises:
         TypeError: an argument is no floating-point tensor, or dtypes differ.
-        ValueError: shapes do not broadcast, or a weight or the order is out of range.
+        ValueError: a wrong shape, a coefficient or the order out of range, or weights as in
+            :func:`mdpo_loss`.
 
     Source:
         Tomar, Shani, Efroni and Ghavamzadeh (2022), section 4.2 and appendix on Tsallis entropy.
     """
-    _check(log_prob, old_log_prob=old_log_prob, value=value)
+    weight = _checked(log_prob, weight, {"old_log_prob": old_log_prob, "value": value})
     require_number("order", order, 0.0, strict=True)
     c = _nonnegative("divergence_weight", divergence_weight, log_prob)
     bonus = _nonnegative("entropy_weight", entropy_weight, log_prob)
@@ -188,11 +230,13 @@ def off_policy_actor_loss_unchecked(
     Returns:
         One loss for each leading index.
     """
-    terms = divergence_weight * log_q_of_log(log_prob, order) - value
+    log_prob, value = counted(weight, log_prob, value)
+    terms = _share(divergence_weight, log_prob, order) - value
     if old_log_prob is not None:
+        (old_log_prob,) = counted(weight, old_log_prob)
         pull = order * (entropy_weight - divergence_weight)
-        terms = terms + pull * log_q_of_log(old_log_prob, order)
-    return mean_over_samples(terms, weight)
+        terms = terms + _share(pull, old_log_prob, order)
+    return _mean(terms, weight)
 
 
 def mean_over_samples(terms: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -200,43 +244,96 @@ def mean_over_samples(terms: Tensor, weight: Tensor | None = None) -> Tensor:
 
     Args:
         terms: one number for each sample, shape ``(..., n)``.
-        weight: nonnegative weights of a shape that broadcasts, or ``None``.
+        weight: nonnegative weights of a shape that broadcasts, or ``None``; a weight of 0 takes
+            even an infinite term away.
 
     Returns:
         Means, shape ``(...)``; 0 where all weights are 0.
     """
+    return _mean(counted(weight, terms)[0], weight)
+
+
+def _mean(terms: Tensor, weight: Tensor | None) -> Tensor:
+    """The same, of terms that are finite where they have no weight."""
     if weight is None:
         return terms.mean(-1)
     total = weight.expand_as(terms).sum(-1)
-    return (weight * terms).sum(-1) / torch.where(total > 0, total, torch.ones_like(total))
+    return (weight * terms).sum(-1) / torch.where(total > 0, total, 1.0)
 
 
-def _check(log_prob: Tensor, **others: Tensor) -> None:
+def counted(weight: Tensor | None, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Samples with 0 in place of what has no weight, before a NaN or an overflow can come of it.
+
+    Args:
+        weight: weights, or ``None`` where all samples count.
+        *parts: tensors whose shapes broadcast with it.
+
+    Returns:
+        The parts; no gradient reaches what has no weight.
+    """
+    if weight is None:
+        return parts
+    counts = weight > 0
+    return tuple(torch.where(counts, part, 0.0) for part in parts)
+
+
+def _over(divergence: Tensor, step_size: float | Tensor) -> Tensor:
+    """Divergences over the step size; an infinite step forgets even infinite ones."""
+    if isinstance(step_size, Tensor):
+        return torch.where(step_size.isinf(), 0.0, divergence / step_size)
+    return torch.zeros_like(divergence) if math.isinf(step_size) else divergence / step_size
+
+
+def _share(factor: float | Tensor, log_value: Tensor, order: float) -> Tensor:
+    """A factor times Tsallis logarithms; a factor of 0 takes away even infinite ones."""
+    nothing = torch.as_tensor(factor == 0, device=log_value.device)
+    return factor * log_q_of_log(torch.where(nothing, 0.0, log_value), order)
+
+
+def _checked(log_prob: Tensor, weight: Tensor | None, others: dict[str, Tensor]) -> Tensor | None:
+    """Weights in units of the largest, so that their sum neither overflows nor vanishes."""
     require_tensor("log_prob", log_prob)
+    number = log_prob.shape[-1]
     for name, other in others.items():
         require_tensor(name, other)
         require_same_kind(name, other, "log_prob", log_prob)
+        if other.shape[-1] != number:
+            raise ValueError(
+                f"{name}: expected {number} samples in the last axis, as log_prob "
+                f"{tuple(log_prob.shape)} has, got {tuple(other.shape)}"
+            )
         require_broadcastable(name, other, "log_prob", log_prob)
+    if weight is None:
+        return None
+    shapes = [log_prob.shape, *(other.shape for other in others.values())]
+    _check_weight(weight, log_prob, torch.broadcast_shapes(*shapes))
+    return weight / weight.amax(-1, keepdim=True)
+
+
+def _check_weight(weight: Tensor, log_prob: Tensor, shape: torch.Size) -> None:
+    require_tensor("weight", weight)
+    require_same_kind("weight", weight, "log_prob", log_prob)
+    if weight.shape[-1] != shape[-1]:
+        raise ValueError(
+            f"weight: expected {shape[-1]} samples in the last axis, got {tuple(weight.shape)}"
+        )
+    require_broadcast("weight", weight.shape, shape, "the samples", widens=False)
+    require_values("weight", weight, (weight >= 0) & weight.isfinite(), "finite weights >= 0")
+    some = (weight > 0).any(-1)
+    require_values("weight", weight, some, "a weight > 0 in every problem, all of one are 0")
 
 
 def _positive(name: str, number: float | Tensor, samples: Tensor) -> float | Tensor:
-    if isinstance(number, Tensor):
-        require_values(name, number, number > 0, "numbers > 0")
-        return _per_problem(name, number, samples)
-    if number == float("inf"):
-        return number
-    return require_number(name, number, 0.0, strict=True)
+    ready = require_scale(name, number, samples, strict=True, infinite=True)
+    return _per_problem(name, ready, samples) if isinstance(ready, Tensor) else ready
 
 
 def _nonnegative(name: str, number: float | Tensor, samples: Tensor) -> float | Tensor:
-    if isinstance(number, Tensor):
-        require_values(name, number, (number >= 0) & number.isfinite(), "finite numbers >= 0")
-        return _per_problem(name, number, samples)
-    return require_number(name, number, 0.0)
+    ready = require_scale(name, number, samples)
+    return _per_problem(name, ready, samples) if isinstance(ready, Tensor) else ready
 
 
 def _per_problem(name: str, number: Tensor, samples: Tensor) -> Tensor:
     """A number for each leading index, ready to meet the samples."""
-    require_same_kind(name, number, "log_prob", samples)
     require_broadcastable(name, number[..., None], "log_prob", samples)
     return number[..., None]

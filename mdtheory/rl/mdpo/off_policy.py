@@ -265,7 +265,7 @@ class OffPolicyRun:
 
     def restart(self) -> None:
         """Start new episodes everywhere."""
-        self.observation = self.world.reset()
+        self.observation = self.world.reset().clone()
         self.over = torch.zeros_like(self.observation[..., 0], dtype=torch.bool)
         self.earned = torch.zeros_like(self.observation[..., 0])
 
@@ -283,7 +283,7 @@ class OffPolicyRun:
             drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
             action = (2 * drawn - 1).to(self.observation)
         fresh = self.over
-        after, reward, terminated, truncated = self.world.step(action)
+        after, reward, terminated, truncated = self.world.step(action).own()
         self.replay.add(Transitions(
             self.observation, action, reward, after,
             terminated.to(reward), (~fresh).to(reward),

@@ -19,7 +19,7 @@ from mdtheory.agents.normalization import RewardScale
 from mdtheory.agents.policies import Policy
 from mdtheory.checks import require_count, require_number
 from mdtheory.environments import Environment, World, as_environment
-from mdtheory.rl.mdpo.losses import mdpo_loss_unchecked, mean_over_samples, ppo_loss
+from mdtheory.rl.mdpo.losses import mdpo_loss_unchecked, mean_over_samples, ppo_loss_unchecked
 from mdtheory.rl.mdpo.schedules import Schedule, schedule
 from mdtheory.rl.mdpo.trust_region import trust_region_step
 
@@ -250,7 +250,7 @@ class OnPolicyRun:
 
     def restart(self) -> None:
         """Start new episodes everywhere."""
-        self.observation = self.world.reset()
+        self.observation = self.world.reset().clone()
         self.over = torch.zeros_like(self.observation[..., 0], dtype=torch.bool)
         self.earned = torch.zeros_like(self.observation[..., 0])
         self.rewards.forget()
@@ -292,7 +292,7 @@ class OnPolicyRun:
             seen.append(here)
             actions.append(action)
             resets.append(self.over)
-            observation, reward, terminated, truncated = self.world.step(action)
+            observation, reward, terminated, truncated = self.world.step(action).own()
             self.over = terminated | truncated
             self.earned = self.earned + reward
             finished = finished + self.earned * self.over
@@ -342,7 +342,7 @@ class OnPolicyRun:
             law = self.policy.law(seen)
             log_prob = law.log_prob(action)
             if self.algorithm == "ppo":
-                loss = ppo_loss(log_prob, old_logs, advantage, s.clip_range, weight=weight)
+                loss = ppo_loss_unchecked(log_prob, old_logs, advantage, s.clip_range, weight)
             else:
                 past = type(law)(*parts)
                 first, second = (law, past) if s.direction == "new-old" else (past, law)

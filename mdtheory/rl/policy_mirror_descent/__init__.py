@@ -1,8 +1,8 @@
 """Policy mirror descent on tabular Markov decision processes.
 
 The chapter 'Policy mirror descent' derives what stands here: processes with their values
-(``mdp``, ``sparse``), examples (``models``), reference solutions (``planning``), the update
-(``descent``), and the right sides of the theorems (``bounds``).
+(``mdp``, ``values``, ``sparse``, ``exact``), examples (``models``), reference solutions
+(``planning``), the update (``descent``), and the right sides of the theorems (``bounds``).
 """
 
 from mdtheory.rl.policy_mirror_descent import bounds
@@ -18,13 +18,7 @@ from mdtheory.rl.policy_mirror_descent.descent import (
     soft_policy_iteration,
     trust_region_steps,
 )
-from mdtheory.rl.policy_mirror_descent.mdp import (
-    TabularMDP,
-    bellman,
-    evaluate,
-    greedy,
-    occupancy,
-)
+from mdtheory.rl.policy_mirror_descent.mdp import TabularMDP
 from mdtheory.rl.policy_mirror_descent.models import from_gymnasium, garnet, gridworld
 from mdtheory.rl.policy_mirror_descent.planning import (
     Solution,
@@ -34,6 +28,7 @@ from mdtheory.rl.policy_mirror_descent.planning import (
     policy_iteration,
     value_iteration,
 )
+from mdtheory.rl.policy_mirror_descent.values import bellman, evaluate, greedy, occupancy
 
 __all__ = [
     "Iterate",

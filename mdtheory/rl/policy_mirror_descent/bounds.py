@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number
+from mdtheory.checks import (
+    require_count,
+    require_number,
+    require_simplex,
+    require_tensor,
+    require_values,
+)
 from mdtheory.convex.mirror_maps import MirrorMap
-from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp, require_simplex_map
+from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp
+from mdtheory.rl.policy_mirror_descent.values import require_simplex_map
 
 
 def stationary_law(mdp: TabularMDP, policy: Tensor) -> Tensor:
@@ -47,7 +53,14 @@ def stationary_law(mdp: TabularMDP, policy: Tensor) -> Tensor:
     return law.to(policy.dtype)
 
 
-def distance(mirror_map: MirrorMap, best: Tensor, policy: Tensor, law: Tensor) -> Tensor:
+def distance(
+    mirror_map: MirrorMap,
+    best: Tensor,
+    policy: Tensor,
+    law: Tensor,
+    *,
+    feasible: Tensor | None = None,
+) -> Tensor:
     r"""Mean divergence :math:`\Phi = \mathbb{E}_{s\sim\nu}\, D_\psi(\pi^*(s), \pi(s))`.
 
     Args:
@@ -55,15 +68,26 @@ def distance(mirror_map: MirrorMap, best: Tensor, policy: Tensor, law: Tensor) -
         best: the policy to reach, shape ``(..., S, A)``.
         policy: where one is, shape ``(..., S, A)``.
         law: weights of the states :math:`\nu`, shape ``(..., S)``.
+        feasible: which actions there are, as ``TabularMDP.feasible``; all by default.
 
     Returns:
         Shape ``(...)``.
 
     Raises:
-        TypeError: no mirror map.
+        TypeError: no mirror map, or no tensors.
         ValueError: a map that is not on the simplex, or policies that it does not know.
     """
-    return (law * require_simplex_map(mirror_map).divergence(best, policy)).sum(-1)
+    chosen = require_simplex_map(mirror_map)
+    require_tensor("law", law)
+    if feasible is None:
+        return (law * chosen.divergence(best, policy)).sum(-1)
+    for name, given in (("best", best), ("policy", policy)):
+        require_simplex(name, require_tensor(name, given))
+        require_values(name, given, feasible | (given == 0), "the probability 0 where an action is "
+                       "not feasible")  # fmt: skip
+    # Entries that agree add nothing.
+    best, policy = (torch.where(feasible, given, 1.0) for given in (best, policy))
+    return (law * chosen._divergence(best, policy)).sum(-1)
 
 
 def mean_rate(
@@ -84,6 +108,7 @@ def mean_rate(
         ValueError: no steps, or a discount outside [0, 1).
     """
     _require_discount(discount)
+    _require_tensors(divergence=divergence, start_gap=start_gap)
     require_count("steps (their number)", len(steps))
     taken = torch.stack([divergence.new_full((), step) for step in steps])
     taken = taken.reshape(-1, *[1] * divergence.ndim)
@@ -117,6 +142,7 @@ def linear_rate(
     """
     _require_discount(discount)
     eta = require_number("first_step", first_step, 0.0, strict=True)
+    _require_tensors(divergence=divergence, gap=gap, mismatch=mismatch)
     start = gap + divergence / ((1 - discount) * eta * (mismatch - 1))
     return (1 - 1 / mismatch) ** _counts(gap, iterations) * start
 
@@ -141,6 +167,7 @@ def stationary_rate(
     """
     _require_discount(discount)
     eta = require_number("first_step", first_step, 0.0, strict=True)
+    _require_tensors(divergence=divergence, gap=gap)
     bottom = (1 - discount) * _counts(gap, iterations) + discount
     return (discount * gap + divergence / eta) / bottom
 
@@ -171,8 +198,8 @@ def regularised_rate(
     """
     _require_discount(discount)
     tau = require_number("temperature", temperature, 0.0, strict=True)
-    if step_size != math.inf:
-        require_number("step_size", step_size, 0.0, strict=True)
+    require_number("step_size", step_size, 0.0, strict=True, infinite=True)
+    _require_tensors(divergence=divergence, gap=gap)
     rate = max(discount, 1 / (1 + step_size * tau))
     return rate ** _counts(gap, iterations) * (gap + (tau + 1 / step_size) * divergence)
 
@@ -204,6 +231,7 @@ def natural_rate(
     _require_discount(discount)
     tau = require_number("temperature", temperature, 0.0, strict=True)
     alpha = require_number("step_size", step_size, 0.0, strict=True)
+    _require_tensors(value_distance=value_distance, log_distance=log_distance)
     kept = 1 - alpha * tau / (1 - discount)
     if kept < -1e-12:
         raise ValueError(f"step_size: expected at most {(1 - discount) / tau!r}, got {step_size!r}")
@@ -227,6 +255,7 @@ def contraction(gap: Tensor, discount: float, iterations: int) -> Tensor:
         ValueError: a discount or a count out of range.
     """
     _require_discount(discount)
+    _require_tensors(gap=gap)
     return discount ** _counts(gap, iterations) * gap
 
 
@@ -239,3 +268,8 @@ def _counts(like: Tensor, iterations: int) -> Tensor:
 def _require_discount(discount: float) -> None:
     if require_number("discount", discount, 0.0) >= 1:
         raise ValueError(f"discount: expected a number below 1, got {discount!r}")
+
+
+def _require_tensors(**given: Tensor) -> None:
+    for name, tensor in given.items():
+        require_tensor(name, tensor, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -17,11 +18,11 @@ from mdtheory.convex.mirror_maps import (
     Simplex,
     dual_step,
 )
-from mdtheory.rl.policy_mirror_descent.mdp import (
-    F64,
-    TabularMDP,
+from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp
+from mdtheory.rl.policy_mirror_descent.values import (
+    Evaluation,
     evaluate_unchecked,
-    require_mdp,
+    magnet_dual,
     require_simplex_map,
 )
 
@@ -76,6 +77,7 @@ def policy_mirror_descent(
         TypeError: an argument of the wrong kind.
         ValueError: a wrong shape, a step size or temperature out of range, a policy that is none
             (or has zeros where the map knows none), or steps so large that the dual overflows.
+        ArithmeticError: values of a discount too close to 1 cannot be certified.
 
     Source:
         Lan (2023), Xiao (2022); Shani, Efroni and Mannor (2020) for the exact model.
@@ -83,8 +85,9 @@ def policy_mirror_descent(
     start = _start(mdp, mirror_map, step_size, iterations, policy, temperature)
     dual, here = start.dual, start.policy
     for step in start.steps:
-        _, _, here, dual = start.advance(here, dual, step)
-    return _checked(here).to(mdp.reward.dtype)
+        _, here, dual = start.advance(here, dual, step)
+    last = _checked(here).to(mdp.reward.dtype)
+    return last if start.steps else last.clone(memory_format=torch.contiguous_format)
 
 
 def policy_iterates(
@@ -107,7 +110,8 @@ def policy_iterates(
             regularised ones.
 
     Returns:
-        An iterator over ``iterations + 1`` iterates, the first and the last policy included.
+        An iterator over ``iterations + 1`` iterates, the first and the last policy included. Each
+        owns its memory.
 
     Raises:
         TypeError: as in :func:`policy_mirror_descent`, when it is called.
@@ -118,11 +122,10 @@ def policy_iterates(
     def run() -> Iterator[Iterate]:
         here, dual = start.policy, start.dual
         for step in start.steps:
-            value, action_value, following, next_dual = start.advance(here, dual, step)
-            yield Iterate(here, dual, value, action_value)
+            found, following, next_dual = start.advance(here, dual, step)
+            yield _iterate(here, dual, found)
             here, dual = following, next_dual
-        value, action_value = start.evaluate(_checked(here))
-        yield Iterate(here, dual, value, action_value)
+        yield _iterate(here, dual, start.evaluate(_checked(here)))
 
     return run()
 
@@ -361,24 +364,39 @@ class _Start(NamedTuple):
     temperature: float
     magnet: Tensor | None
 
-    def evaluate(self, policy: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, policy: Tensor) -> Evaluation:
         return evaluate_unchecked(self.mdp, policy, self.temperature, self.mirror_map)
 
     def advance(
         self, policy: Tensor, dual: Tensor, step: float | Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Evaluation, Tensor, Tensor]:
         """Values of a policy, the next policy and the next dual."""
-        value, action_value = self.evaluate(policy)
+        found = self.evaluate(policy)
         # The advantage differs from the action value by a constant in each
         # state, which no map on the simplex sees, and keeps more digits.
-        gradient = value[..., None] - action_value
-        dual = dual_step(dual, gradient, step, self.magnet, self.temperature)
+        dual = dual_step(dual, found.gradient, step, self.magnet, self.temperature)
+        dual = self.without_infeasible(dual)
         following = self.mirror_map._to_primal(dual)
         if self.mirror_map.carries_dual:
             dual = dual - dual.amax(-1, keepdim=True)
         else:
-            dual = self.mirror_map._to_dual(following)
-        return value, action_value, following, dual
+            dual = self.without_infeasible(self.mirror_map._to_dual(following))
+        return found, following, dual
+
+    def without_infeasible(self, dual: Tensor) -> Tensor:
+        """A dual of minus infinity keeps an action at probability 0."""
+        mask = self.mdp._mask
+        return dual if mask is None else torch.where(mask, dual, -torch.inf)
+
+
+def _iterate(policy: Tensor, dual: Tensor, found: Evaluation) -> Iterate:
+    own = torch.contiguous_format
+    return Iterate(
+        policy.clone(memory_format=own),
+        dual.clone(memory_format=own),
+        found.value,
+        found.action_value,
+    )
 
 
 def _start(
@@ -398,14 +416,22 @@ def _start(
     if policy is None:
         policy = mdp.uniform_policy()
     mdp.check_policy("policy", policy)
-    mirror_map.check_point("policy", policy)
+    if mdp._mask is None:
+        mirror_map.check_point("policy", policy)
+    else:
+        # The map is asked about a law whose other entries are positive.
+        filled = torch.where(mdp._mask, policy, 1.0)
+        mirror_map.check_point("policy", filled / filled.sum(-1, keepdim=True))
     batch = torch.broadcast_shapes(policy.shape[:-2], mdp.batch_shape)
     here = policy.to(F64).expand((*batch, *policy.shape[-2:]))
-    dual, magnet = mirror_map._to_dual(here), None
-    if tau:
-        uniform = here.new_full((mdp.actions,), 1 / mdp.actions)
-        magnet = mirror_map._to_dual(uniform)
-    return _Start(mdp._double(), mirror_map, steps, here, dual, tau, magnet)
+    double = mdp._double()
+    magnet = magnet_dual(double, mirror_map) if tau else None
+    start = _Start(double, mirror_map, steps, here, here, tau, magnet)
+    if mdp._mask is None:
+        dual = mirror_map._to_dual(here)
+    else:
+        dual = start.without_infeasible(mirror_map._to_dual(torch.where(mdp._mask, here, 1.0)))
+    return start._replace(dual=dual)
 
 
 def _steps(
@@ -429,6 +455,8 @@ def _steps(
 
 def _one_step(step: float | Tensor, mdp: TabularMDP, temperature: float) -> float | Tensor:
     words = "steps > 0, infinite only where the temperature is positive"
+    if not isinstance(step, (Tensor, Real)):
+        raise TypeError(f"step_size: expected a number, got {type(step).__name__}")
     if isinstance(step, Tensor):
         if not step.is_floating_point():
             raise TypeError(f"step_size: expected floating-point steps, got {step.dtype}")

@@ -1,4 +1,4 @@
-"""Tabular Markov decision processes: their values, their occupancies, their Bellman operators."""
+"""Tabular Markov decision processes: transitions, rewards, and which actions there are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from mdtheory.checks import (
     sum_tolerance,
     values_known,
 )
-from mdtheory.convex.mirror_maps import Entropy, MirrorMap, Simplex
 from mdtheory.rl.policy_mirror_descent import sparse
 
 F64 = torch.float64
@@ -38,32 +37,53 @@ class TabularMDP:
         reward: mean rewards :math:`r(s, a)`, shape ``(..., S, A)``, of any finite size; its
             leading axes broadcast with those of ``transition``.
         discount: :math:`\gamma`, at least 0 and below 1.
+        feasible: which actions there are, truth values of a shape that broadcasts with
+            ``reward``; all by default. A reward of :math:`-\infty` says the same of its action.
+            Every state needs one. Rewards and transitions of other actions play no part, whatever
+            they hold; policies give these actions the probability 0, their action values are
+            :math:`-\infty`.
 
     Attributes:
-        transition: as given; a sparse matrix as CSR.
-        reward: as given.
+        transition: as given; a sparse matrix as CSR. Without the rows that no process uses.
+        reward: as given; :math:`-\infty` where an action is not feasible.
         discount: as given.
 
     Raises:
-        TypeError: a tensor is not of a floating-point type, or the dtypes differ.
-        ValueError: a wrong shape, rows that are no probabilities, a reward that is not finite, or
-            a discount outside [0, 1).
+        TypeError: a tensor is not of a floating-point type, ``feasible`` is no truth values, or
+            the dtypes differ.
+        ValueError: a wrong shape, rows that are no probabilities, a reward that is NaN or positive
+            infinity, a state without an action, or a discount outside [0, 1).
     """
 
-    def __init__(self, transition: Tensor, reward: Tensor, discount: float) -> None:
+    def __init__(
+        self,
+        transition: Tensor,
+        reward: Tensor,
+        discount: float,
+        feasible: Tensor | None = None,
+    ) -> None:
         require_tensor("reward", reward)
-        if reward.ndim < 2:
-            raise ValueError(f"reward: expected shape (..., S, A), got {tuple(reward.shape)}")
-        require_finite("reward", reward)
+        if reward.ndim < 2 or 0 in reward.shape:
+            raise ValueError(
+                f"reward: expected shape (..., S, A) without an empty axis, got "
+                f"{tuple(reward.shape)}"
+            )
         self.discount = require_number("discount", discount, 0.0)
         if self.discount >= 1:
             raise ValueError(f"discount: expected a number below 1, got {discount!r}")
+        self._mask = _mask_of(reward, feasible)
+        if self._mask is not None:
+            reward = torch.where(self._mask, reward, -torch.inf)
+        # Rewards with 0 in place of what cannot be had, so that a probability of 0 silences it.
+        self._paid = reward if self._mask is None else torch.where(self._mask, reward, 0.0)
+        require_finite("reward", self._paid)
         if isinstance(transition, Tensor) and transition.layout != torch.strided:
-            transition = _checked_sparse(transition, reward)
+            transition = _checked_sparse(transition, reward, self._mask)
         else:
-            _check_dense(transition, reward)
+            transition = _checked_dense(transition, reward, self._mask)
         require_same_kind("reward", reward, "transition", transition)
         self.transition, self.reward = transition, reward
+        self._common: bool | None = None  # see `values.is_delicate`
 
     def __repr__(self) -> str:
         kind = "sparse, " if self.is_sparse else ""
@@ -93,14 +113,25 @@ class TabularMDP:
         mine = self.reward.shape[:-2]
         return mine if self.is_sparse else torch.broadcast_shapes(self.transition.shape[:-3], mine)
 
+    @property
+    def feasible(self) -> Tensor:
+        """Which actions there are, truth values of shape ``(..., S, A)``."""
+        shape = (*self.batch_shape, self.states, self.actions)
+        if self._mask is None:
+            return torch.ones(shape, dtype=torch.bool, device=self.reward.device)
+        return self._mask.expand(shape).clone()
+
     def uniform_policy(self) -> Tensor:
-        """The policy that takes every action with the same probability.
+        """The policy that takes every feasible action with the same probability.
 
         Returns:
             Probabilities, shape ``(..., S, A)``.
         """
         shape = (*self.batch_shape, self.states, self.actions)
-        return self.reward.new_full(shape, 1 / self.actions)
+        if self._mask is None:
+            return self.reward.new_full(shape, 1 / self.actions)
+        mask = self._mask.to(self.reward)
+        return (mask / mask.sum(-1, keepdim=True)).expand(shape).clone()
 
     def look_ahead(self, value: Tensor) -> Tensor:
         r"""Action values of one step and then ``value``: :math:`r + \gamma P v`.
@@ -109,7 +140,7 @@ class TabularMDP:
             value: one number for each state, shape ``(..., S)``, of the dtype of the rewards.
 
         Returns:
-            Shape ``(..., S, A)``.
+            Shape ``(..., S, A)``; :math:`-\infty` where an action is not feasible.
 
         Raises:
             TypeError: ``value`` is no tensor of that dtype.
@@ -152,7 +183,8 @@ class TabularMDP:
 
         Raises:
             TypeError: no tensor of the dtype of the rewards.
-            ValueError: a wrong shape, or rows that are no probabilities.
+            ValueError: a wrong shape, rows that are no probabilities, or a positive probability
+                of an action that is not feasible.
         """
         require_tensor(name, policy)
         require_same_kind(name, policy, "reward", self.reward)
@@ -163,6 +195,10 @@ class TabularMDP:
             )
         self._check_batch(name, policy, 2)
         require_simplex(name, policy)
+        if self._mask is not None:
+            allowed = self._mask | (policy == 0)
+            require_values(name, policy.expand(allowed.shape), allowed,
+                           "the probability 0 where an action is not feasible")  # fmt: skip
         return policy
 
     def _check_batch(self, name: str, value: Tensor, trailing: int) -> None:
@@ -178,13 +214,20 @@ class TabularMDP:
         if self.reward.dtype == F64:
             return self
         double = object.__new__(TabularMDP)
-        double.transition, double.reward = self.transition.to(F64), self.reward.to(F64)
-        double.discount = self.discount
+        double.reward, double._paid = self.reward.to(F64), self._paid.to(F64)
+        double.discount, double._mask, double._common = self.discount, self._mask, None
+        # Rows whose sums are 1 in a shorter type are not yet laws in a longer one.
+        if self.is_sparse:
+            double.transition = sparse.rows_of_sum_one(self.transition)
+        else:
+            rows = self.transition.to(F64)
+            total = rows.sum(-1, keepdim=True)
+            double.transition = rows / torch.where(total > 0, total, 1.0)
         return double
 
     def _look_ahead(self, value: Tensor) -> Tensor:
         if self.is_sparse:
-            ahead = (self.transition @ value).reshape(self.reward.shape)
+            ahead = sparse.product(self.transition, value).reshape(self.reward.shape)
         else:
             rows = self.transition.flatten(-3, -2)
             ahead = (rows @ value[..., None])[..., 0].unflatten(-1, self.reward.shape[-2:])
@@ -204,188 +247,6 @@ class TabularMDP:
         return follow
 
 
-def evaluate(
-    mdp: TabularMDP,
-    policy: Tensor,
-    temperature: float = 0.0,
-    mirror_map: MirrorMap | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""Exact values of a policy, by a linear system in float64.
-
-    Equations ``eq-exact-evaluation`` and ``eq-regularised-values``. A sparse process is solved by
-    an iteration that stops only when the residual proves the value right, see ``sparse``.
-
-    Args:
-        mdp: the processes.
-        policy: probabilities, shape ``(..., S, A)``; leading axes broadcast with the batch.
-        temperature: weight :math:`\tau \ge 0` of the regulariser.
-        mirror_map: its divergence from the uniform policy is the regulariser; a map on the
-            simplex, the entropy by default.
-
-    Returns:
-        The value ``(..., S)`` and the action value ``(..., S, A)``, in the dtype of the rewards.
-        The action value holds no regulariser of its own step.
-
-    Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: ``policy`` is none, ``temperature`` is negative, or the map is not on the
-            simplex.
-        ArithmeticError: the value of a sparse process could not be certified.
-    """
-    require_mdp(mdp)
-    mdp.check_policy("policy", policy)
-    weight = require_number("temperature", temperature, 0.0)
-    mirror_map = require_simplex_map(mirror_map)
-    value, action_value = evaluate_unchecked(mdp._double(), policy.to(F64), weight, mirror_map)
-    return value.to(policy.dtype), action_value.to(policy.dtype)
-
-
-def occupancy(mdp: TabularMDP, policy: Tensor, initial: Tensor) -> Tensor:
-    r"""Discounted share of time that a policy spends in each state.
-
-    Equation ``eq-occupancy``:
-    :math:`d = (1-\gamma)\,(I - \gamma P_\pi^\top)^{-1}\rho`, which sums to 1.
-
-    Args:
-        mdp: the processes.
-        policy: probabilities, shape ``(..., S, A)``.
-        initial: law of the first state :math:`\rho`, shape ``(..., S)``.
-
-    Returns:
-        Probabilities, shape ``(..., S)``.
-
-    Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: ``policy`` or ``initial`` is no probability, or has a wrong shape.
-        ArithmeticError: the result for a sparse process could not be certified.
-    """
-    require_mdp(mdp)
-    mdp.check_policy("policy", policy)
-    require_simplex("initial", mdp.check_value("initial", initial))
-    double, start = mdp._double(), (1 - mdp.discount) * initial.to(F64)
-    follow = double._follow(policy.to(F64))
-    if mdp.is_sparse:
-        share = sparse.discounted_sum(sparse.transpose(follow), start, mdp.discount, order=1)
-    else:
-        share = _solve(follow.mT, start, mdp.discount)
-    return share.to(policy.dtype)
-
-
-def bellman(
-    mdp: TabularMDP,
-    value: Tensor,
-    policy: Tensor | None = None,
-    temperature: float = 0.0,
-    mirror_map: MirrorMap | None = None,
-) -> Tensor:
-    r"""One application of a Bellman operator.
-
-    Equations ``eq-bellman-policy`` and ``eq-bellman-optimal``.
-
-    Args:
-        mdp: the processes.
-        value: :math:`v`, shape ``(..., S)``.
-        policy: probabilities, shape ``(..., S, A)``, for the operator of this policy; without
-            one it is the optimal operator.
-        temperature: weight :math:`\tau \ge 0` of the regulariser.
-        mirror_map: as in :func:`evaluate`.
-
-    Returns:
-        :math:`T v`, shape ``(..., S)``.
-
-    Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a wrong shape, a policy that is none, or a negative temperature.
-    """
-    require_mdp(mdp)
-    weight = require_number("temperature", temperature, 0.0)
-    mirror_map = require_simplex_map(mirror_map)
-    ahead = mdp.look_ahead(value)
-    if policy is not None:
-        mdp.check_policy("policy", policy)
-        mean = (policy * ahead).sum(-1)
-        return mean - penalty(policy, weight, mirror_map) if weight else mean
-    if weight == 0:
-        return ahead.amax(-1)
-    magnet = mirror_map._to_dual(ahead.new_full((mdp.actions,), 1 / mdp.actions))
-    return weight * (mirror_map._conjugate(ahead / weight + magnet) - mirror_map._conjugate(magnet))
-
-
-def greedy(
-    mdp: TabularMDP,
-    value: Tensor,
-    temperature: float = 0.0,
-    mirror_map: MirrorMap | None = None,
-) -> Tensor:
-    r"""The policy that attains the maximum in the optimal Bellman operator.
-
-    Equation ``eq-greedy``. Among equally good actions it takes the first, where the temperature
-    is 0.
-
-    Args:
-        mdp: the processes.
-        value: :math:`v`, shape ``(..., S)``.
-        temperature: weight :math:`\tau \ge 0` of the regulariser.
-        mirror_map: as in :func:`evaluate`.
-
-    Returns:
-        Probabilities, shape ``(..., S, A)``.
-
-    Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a wrong shape or a negative temperature.
-    """
-    require_mdp(mdp)
-    weight = require_number("temperature", temperature, 0.0)
-    mirror_map = require_simplex_map(mirror_map)
-    ahead = mdp.look_ahead(value)
-    if weight == 0:
-        return Simplex().minimize_linear(-ahead)
-    uniform = ahead.new_full((mdp.actions,), 1 / mdp.actions)
-    return mirror_map.to_primal(ahead / weight + mirror_map._to_dual(uniform))
-
-
-def evaluate_unchecked(
-    mdp: TabularMDP, policy: Tensor, temperature: float, mirror_map: MirrorMap
-) -> tuple[Tensor, Tensor]:
-    """:func:`evaluate` for inner loops, on arguments in float64 that were checked before.
-
-    Args:
-        mdp: as in :func:`evaluate`.
-        policy: as in :func:`evaluate`.
-        temperature: as in :func:`evaluate`.
-        mirror_map: as in :func:`evaluate`.
-
-    Returns:
-        Value and action value.
-    """
-    # A product with ones is the quicker sum along a short axis.
-    reward = (policy * mdp.reward) @ policy.new_ones(mdp.actions)
-    if temperature:
-        reward = reward - penalty(policy, temperature, mirror_map)
-    follow = mdp._follow(policy)
-    if mdp.is_sparse:
-        value = sparse.discounted_sum(follow, reward, mdp.discount)
-    else:
-        value = _solve(follow, reward, mdp.discount)
-    return value, mdp._look_ahead(value)
-
-
-def penalty(policy: Tensor, temperature: float, mirror_map: MirrorMap) -> Tensor:
-    r"""The regulariser :math:`\tau\, D_\psi(\pi(\cdot \mid s), u)` in each state.
-
-    Args:
-        policy: probabilities, shape ``(..., S, A)``.
-        temperature: :math:`\tau`.
-        mirror_map: a map on the simplex.
-
-    Returns:
-        Shape ``(..., S)``.
-    """
-    uniform = policy.new_full(policy.shape[-1:], 1 / policy.shape[-1])
-    return temperature * mirror_map._divergence(policy, uniform)
-
-
 def require_mdp(mdp: object) -> None:
     """Refuse what is no ``TabularMDP``.
 
@@ -396,29 +257,40 @@ def require_mdp(mdp: object) -> None:
         raise TypeError(f"mdp: expected a TabularMDP, got {type(mdp).__name__}")
 
 
-def require_simplex_map(mirror_map: MirrorMap | None) -> MirrorMap:
-    """The map itself, or the entropy in place of ``None``.
+def _mask_of(reward: Tensor, feasible: Tensor | None) -> Tensor | None:
+    """Which actions are feasible, or ``None`` where all are."""
+    mask = None
+    if values_known(reward):
+        mask = reward != -torch.inf
+    if feasible is not None:
+        if not isinstance(feasible, Tensor) or feasible.dtype != torch.bool:
+            kind = feasible.dtype if isinstance(feasible, Tensor) else type(feasible).__name__
+            raise TypeError(f"feasible: expected a tensor of truth values, got {kind}")
+        if feasible.device != reward.device:
+            raise ValueError(
+                f"feasible: expected device {reward.device} like reward, got {feasible.device}"
+            )
+        if feasible.shape[-2:] != reward.shape[-2:]:
+            raise ValueError(
+                f"feasible: expected shape (..., {reward.shape[-2]}, {reward.shape[-1]}) like "
+                f"reward, got {tuple(feasible.shape)}"
+            )
+        require_broadcastable("feasible", feasible, "reward", reward)
+        mask = feasible.clone() if mask is None else feasible & mask
+    if mask is None or not values_known(mask):
+        return mask
+    if bool(mask.all()):
+        # A mask may still bring the batch that the rewards do not have.
+        return None if mask.shape == reward.shape else mask
+    alone = ~mask.any(-1)
+    if bool(alone.any()):
+        first = tuple(alone.nonzero()[0].tolist())
+        place = f"state {first[-1]}" + (f" of process {first[:-1]}" if first[:-1] else "")
+        raise ValueError(f"feasible: expected an action in every state, got none in {place}")
+    return mask
 
-    Raises:
-        TypeError: no mirror map.
-        ValueError: its domain is not the simplex.
-    """
-    if mirror_map is None:
-        return Entropy()
-    if not isinstance(mirror_map, MirrorMap):
-        raise TypeError(f"mirror_map: expected a MirrorMap, got {mirror_map!r}")
-    if not isinstance(mirror_map.domain, Simplex):
-        raise ValueError(f"mirror_map: expected a map on the simplex, got {mirror_map!r}")
-    return mirror_map
 
-
-def _solve(matrix: Tensor, right: Tensor, discount: float) -> Tensor:
-    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    system = torch.add(eye, matrix, alpha=-discount)
-    return torch.linalg.solve(system, right[..., None])[..., 0]
-
-
-def _check_dense(transition: Tensor, reward: Tensor) -> None:
+def _checked_dense(transition: Tensor, reward: Tensor, mask: Tensor | None) -> Tensor:
     require_tensor("transition", transition)
     states, actions = reward.shape[-2:]
     if transition.shape[-3:] != (states, actions, states):
@@ -430,10 +302,22 @@ def _check_dense(transition: Tensor, reward: Tensor) -> None:
     require_broadcastable(
         "transition", reward.new_empty(transition.shape[:-3]), "the batch of reward", batch
     )
-    require_simplex("transition", transition)
+    if mask is None:
+        require_simplex("transition", transition)
+        return transition
+    # A row counts where one of the processes that share it has its action.
+    used = mask
+    while used.ndim > transition.ndim - 1:
+        used = used.any(0)
+    for axis, size in enumerate(transition.shape[-used.ndim - 1 : -3]):
+        if size == 1:
+            used = used.any(axis, keepdim=True)
+    filled = torch.where(used[..., None], transition, 1 / states)
+    require_simplex("transition", filled)
+    return torch.where(used[..., None], transition, 0.0)
 
 
-def _checked_sparse(transition: Tensor, reward: Tensor) -> Tensor:
+def _checked_sparse(transition: Tensor, reward: Tensor, mask: Tensor | None) -> Tensor:
     if not transition.is_floating_point():
         raise TypeError(f"transition: expected a floating-point tensor, got {transition.dtype}")
     if transition.layout not in (torch.sparse_csr, torch.sparse_coo):
@@ -446,11 +330,15 @@ def _checked_sparse(transition: Tensor, reward: Tensor) -> Tensor:
         )
     require_shape("transition", transition, (states * actions, states))
     transition = sparse.to_csr(transition)
-    entries = transition.values()
+    if mask is not None:
+        transition = sparse.keep_rows(transition, mask.flatten())
+    entries = sparse.entries_of(transition).detach()
     require_values("transition", entries, entries >= 0, "nonnegative probabilities")
     if values_known(entries):
-        total = transition @ entries.new_ones(states)
+        total = transition.detach() @ entries.new_ones(states)
         off = (total - 1).abs()
+        if mask is not None:
+            off = torch.where(mask.flatten(), off, 0.0)
         if not bool((off <= sum_tolerance(total)).all()):
             raise ValueError(
                 "transition: expected rows that sum to 1, got a sum of "

@@ -12,6 +12,24 @@ from torch import Tensor
 BASIS = 40
 # A residual of this many roundings of the solution counts as none.
 ROUNDINGS = 32.0
+# Plain iterations at most: with a discount almost 1 they would not end.
+SWEEPS = 100_000
+
+
+def times_power(number: Tensor, exponent: Tensor) -> Tensor:
+    """Product with a power of two, also where the power itself would overflow.
+
+    Args:
+        number: float64.
+        exponent: whole numbers between -2000 and 2000, of a shape that broadcasts.
+
+    Returns:
+        The product; infinite where it overflows.
+    """
+    half = exponent.to(torch.int64) // 2
+    for part in (half, exponent - half):
+        number = number * ((part.to(torch.int64) + 1023) << 52).view(torch.float64)
+    return number
 
 
 def csr(row_starts: Tensor, columns: Tensor, entries: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -28,7 +46,27 @@ def csr(row_starts: Tensor, columns: Tensor, entries: Tensor, shape: tuple[int, 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse ")
-        return torch.sparse_csr_tensor(row_starts, columns, entries, shape, check_invariants=False)
+        matrix = torch.sparse_csr_tensor(
+            row_starts, columns, entries, shape, check_invariants=False
+        )
+    if entries.requires_grad:
+        # PyTorch adds sparse gradients without the entries that are 0, and then misses them. So
+        # all uses of a matrix share these entries, and their gradients add up as dense ones.
+        matrix.entries = entries  # type: ignore[attr-defined]
+    return matrix
+
+
+def entries_of(matrix: Tensor) -> Tensor:
+    """Entries of a matrix in its own order; gradients flow through them.
+
+    Args:
+        matrix: CSR.
+
+    Returns:
+        Shape ``(n,)``.
+    """
+    shared: Tensor | None = getattr(matrix, "entries", None)
+    return matrix.values() if shared is None else shared
 
 
 def to_csr(matrix: Tensor) -> Tensor:
@@ -42,7 +80,11 @@ def to_csr(matrix: Tensor) -> Tensor:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse ")
-        return matrix.to_sparse_csr()
+        found = matrix.to_sparse_csr()
+    if not found.requires_grad:
+        return found
+    shape = (found.shape[0], found.shape[1])
+    return csr(found.crow_indices(), found.col_indices(), found.values(), shape)
 
 
 def transpose(matrix: Tensor) -> Tensor:
@@ -58,7 +100,7 @@ def transpose(matrix: Tensor) -> Tensor:
     order = torch.argsort(matrix.col_indices(), stable=True)
     counts = torch.bincount(matrix.col_indices(), minlength=columns)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return csr(starts, _row_of(matrix)[order], matrix.values()[order], (columns, rows))
+    return csr(starts, row_of(matrix)[order], entries_of(matrix)[order], (columns, rows))
 
 
 def follow(transition: Tensor, policy: Tensor) -> Tensor:
@@ -82,12 +124,108 @@ def follow(transition: Tensor, policy: Tensor) -> Tensor:
     ends = per_row.cumsum(0)
     begin = torch.repeat_interleave((ends - per_row)[rows], lengths[rows])
     at = first + torch.arange(len(first), device=first.device) - begin
-    entries = transition.values()[at] * torch.repeat_interleave(weight[rows], lengths[rows])
+    entries = entries_of(transition)[at] * torch.repeat_interleave(weight[rows], lengths[rows])
     totals = torch.cat([ends.new_zeros(1), ends.view(states, actions)[:, -1]])
     return csr(totals, transition.col_indices()[at], entries, (states, states))
 
 
+def keep_rows(matrix: Tensor, kept: Tensor) -> Tensor:
+    """The same matrix with empty rows in place of some.
+
+    Args:
+        matrix: CSR.
+        kept: truth values, one for each row.
+
+    Returns:
+        CSR of the same shape.
+    """
+    lengths = torch.where(kept, matrix.crow_indices().diff(), 0)
+    starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    chosen = kept[row_of(matrix)]
+    shape = (matrix.shape[0], matrix.shape[1])
+    return csr(starts, matrix.col_indices()[chosen], entries_of(matrix)[chosen], shape)
+
+
+def rows_of_sum_one(matrix: Tensor) -> Tensor:
+    """Rows divided by their sums, in float64; empty ones stay empty.
+
+    Args:
+        matrix: CSR with entries at least 0.
+
+    Returns:
+        CSR of the same shape.
+    """
+    values = entries_of(matrix).to(torch.float64)
+    sums = values.new_zeros(matrix.shape[0]).index_add(0, row_of(matrix), values)
+    shape = (matrix.shape[0], matrix.shape[1])
+    scaled = values / sums[row_of(matrix)]
+    return csr(matrix.crow_indices(), matrix.col_indices(), scaled, shape)
+
+
+def product(matrix: Tensor, vector: Tensor) -> Tensor:
+    """A matrix times a vector, with a gradient for the entries, too.
+
+    Args:
+        matrix: CSR.
+        vector: shape ``(columns,)``.
+
+    Returns:
+        Shape ``(rows,)``.
+    """
+    if not matrix.requires_grad:
+        return matrix @ vector
+    # PyTorch's own product gives its gradient the pattern of the result.
+    terms = entries_of(matrix) * vector[matrix.col_indices()]
+    return terms.new_zeros(matrix.shape[0]).index_add(0, row_of(matrix), terms)
+
+
 def discounted_sum(
+    matrix: Tensor, right: Tensor, discount: float, *, transposed: bool = False
+) -> Tensor:
+    r"""The solution of :math:`x = b + \gamma M x`, or of the transposed matrix; differentiable.
+
+    Args:
+        matrix: :math:`M`, CSR, square, rows of probabilities.
+        right: :math:`b`, shape ``(S,)``, float64.
+        discount: :math:`\gamma`, below 1.
+        transposed: whether :math:`M^\top` is meant.
+
+    Returns:
+        :math:`x`, shape ``(S,)``, as :func:`certified_sum` finds it.
+
+    Raises:
+        ArithmeticError: rounding does not let the residual become small.
+    """
+    if matrix.requires_grad or right.requires_grad:
+        arguments = entries_of(matrix), right, matrix.detach(), discount, transposed
+        found: Tensor = _DiscountedSum.apply(*arguments)  # type: ignore[no-untyped-call]
+        return found
+    order = 1 if transposed else math.inf
+    return certified_sum(transpose(matrix) if transposed else matrix, right, discount, order=order)
+
+
+class _DiscountedSum(torch.autograd.Function):
+    """Solutions, whose gradients are solutions with the other of the two matrices."""
+
+    @staticmethod
+    def forward(ctx, values, right, matrix, discount, transposed):  # type: ignore[no-untyped-def]
+        x = discounted_sum(matrix, right.detach(), discount, transposed=transposed)
+        ctx.save_for_backward(x)
+        ctx.matrix, ctx.discount, ctx.transposed = matrix, discount, transposed
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        (x,) = ctx.saved_tensors
+        turned = discounted_sum(
+            ctx.matrix, gradient.detach(), ctx.discount, transposed=not ctx.transposed
+        )
+        left, right = (x, turned) if ctx.transposed else (turned, x)
+        rows, columns = row_of(ctx.matrix), ctx.matrix.col_indices()
+        return ctx.discount * left[rows] * right[columns], turned, None, None, None
+
+
+def certified_sum(
     matrix: Tensor, right: Tensor, discount: float, *, order: float = math.inf
 ) -> Tensor:
     r"""The solution of :math:`x = b + \gamma M x`, certified by its residual.
@@ -109,7 +247,16 @@ def discounted_sum(
     Raises:
         ArithmeticError: rounding does not let the residual become that small.
     """
+    length = right.abs().amax()
+    if not bool(length > 0):
+        return torch.zeros_like(right)
+    # A power of two, so that squares neither vanish nor overflow.
+    size = torch.frexp(length).exponent
+    x = _certified(matrix, times_power(right, -size), discount, order)
+    return times_power(x, size)
 
+
+def _certified(matrix: Tensor, right: Tensor, discount: float, order: float) -> Tensor:
     def residual_of(x: Tensor) -> Tensor:
         return right + discount * (matrix @ x) - x
 
@@ -122,12 +269,13 @@ def discounted_sum(
     for _ in range(50):
         if small(residual, x):
             return x
-        nearer = x + _krylov_correction(matrix, residual, discount)
+        nearer = x + krylov_correction(matrix, residual, discount)
         following = residual_of(nearer)
         if not bool(following.norm() < 0.5 * residual.norm()):
             break
         x, residual = nearer, following
     sweeps = 2 if discount == 0 else math.ceil(math.log(1e-40) / math.log(discount)) + 2
+    sweeps = min(sweeps, SWEEPS)
     for _ in range(sweeps):
         if small(residual, x):
             return x
@@ -139,8 +287,17 @@ def discounted_sum(
     )
 
 
-def _krylov_correction(matrix: Tensor, residual: Tensor, discount: float) -> Tensor:
-    """The vector of a Krylov space that shrinks the residual most: one cycle of GMRES."""
+def krylov_correction(matrix: Tensor, residual: Tensor, discount: float) -> Tensor:
+    r"""The vector of a Krylov space that shrinks the residual most: one cycle of GMRES.
+
+    Args:
+        matrix: transitions :math:`P` of one policy, sparse, shape ``(S, S)``.
+        residual: :math:`r`, shape ``(S,)``, not 0.
+        discount: :math:`\gamma`.
+
+    Returns:
+        :math:`x` of the space of :math:`r` with the least :math:`|r - (I - \gamma P) x|`, ``(S,)``.
+    """
     length = residual.norm()
     basis = residual.new_zeros(BASIS + 1, residual.shape[0])
     hessenberg = residual.new_zeros(BASIS + 1, BASIS)
@@ -178,8 +335,15 @@ def _left_over(hessenberg: Tensor) -> float:
     return float((target - hessenberg @ solution).norm())
 
 
-def _row_of(matrix: Tensor) -> Tensor:
-    """Row of each entry of a CSR matrix."""
+def row_of(matrix: Tensor) -> Tensor:
+    """Row of each entry of a CSR matrix, shape ``(n,)``.
+
+    Args:
+        matrix: CSR.
+
+    Returns:
+        Indices.
+    """
     starts = matrix.crow_indices()
     return torch.repeat_interleave(
         torch.arange(matrix.shape[0], device=starts.device), starts.diff()

@@ -7,7 +7,9 @@ from mdtheory.nlhf import nash_md as nash
 
 
 def two_calls(preference, reference, temperature, step_size, iterations):
-    return mp.nash_mirror_prox(preference, reference, temperature, iterations, step_size)
+    return mp.nash_mirror_prox(
+        nash.PreferenceGame(preference, reference, temperature), iterations, step_size
+    )
 
 
 def step_ratios(policies, star):
@@ -23,7 +25,7 @@ def longest_step(preference, reference, temperature, star, steps, iterations):
             [
                 nash.kl(star, now.policy)
                 for now in mp.nash_mirror_prox_iterates(
-                    preference, reference, temperature, iterations, gamma
+                    nash.PreferenceGame(preference, reference, temperature), iterations, gamma
                 )
             ]
         )
@@ -33,7 +35,7 @@ def longest_step(preference, reference, temperature, star, steps, iterations):
 
 
 def exploitability(preference, policy, reference, temperature):
-    return nash.regularized_exploitability(preference, policy, reference, temperature)
+    return nash.exploitability(nash.PreferenceGame(preference, reference, temperature), policy)
 
 
 def queries(temperature, accuracy):
@@ -48,9 +50,7 @@ def queries(temperature, accuracy):
 def inexact_run(preference, reference, temperature, step_size, errors):
     flat = iter([*errors.flatten(0, 1), torch.zeros_like(reference)])
     run = mp.nash_mirror_prox_iterates(
-        preference,
-        reference,
-        temperature,
+        nash.PreferenceGame(preference, reference, temperature),
         len(errors),
         step_size,
         payoff_error=lambda exact: next(flat),

@@ -10,7 +10,9 @@ from mdtheory.nlhf.nash_md.models import bradley_terry as fit
 
 
 def step_against(preference, policy, opponent, reference, temperature, step_size):
-    return nm.magnetic_step(preference, policy, opponent, reference, temperature, step_size)
+    return nm.magnetic_step(
+        nm.PreferenceGame(preference, reference, temperature), policy, opponent, step_size
+    )
 
 
 def nash_run(preference, reference, temperature, iterations, step_size):

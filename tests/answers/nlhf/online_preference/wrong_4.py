@@ -13,11 +13,14 @@ def pair_losses(chosen, rejected, reference_chosen, reference_rejected, temperat
 
 
 def online_gradient(preference, policy, reference, temperature):
-    return op.online_ipo_gradient(preference, policy, reference, temperature)
+    return op.online_ipo_gradient(
+        nash_md.PreferenceGame(preference, reference, temperature), policy
+    )
 
 
 def mixture_gradient(preference, policy, reference, temperature, weight):
-    return same(preference, policy, reference, temperature, weight)
+    game = nash_md.PreferenceGame(preference, reference, temperature)
+    return same(game, policy, weight)
 
 
 def offline_optimum(preference, reference, temperature, law):
@@ -25,9 +28,11 @@ def offline_optimum(preference, reference, temperature, law):
 
 
 def dpo_residual(preference, policy, reference, temperature):
-    gradient = op.dpo_gradient(preference, policy, reference, temperature)
+    gradient = op.dpo_gradient(nash_md.PreferenceGame(preference, reference, temperature), policy)
     return gradient / (-2 * temperature * policy.exp())
 
 
 def estimator_variances(preference, policy, reference, temperature):
-    return torch.stack(contrastive_variance(preference, policy, reference, temperature), -1)
+    return torch.stack(
+        contrastive_variance(nash_md.PreferenceGame(preference, reference, temperature), policy), -1
+    )

@@ -6,7 +6,7 @@ import mdtheory.rl.policy_mirror_descent as pmd
 from mdtheory.convex.mirror_maps import Entropy, Euclidean, Simplex
 from mdtheory.rl.policy_mirror_descent import TabularMDP, bounds, evaluate
 from mdtheory.rl.policy_mirror_descent import natural_policy_gradient as npg
-from mdtheory.rl.policy_mirror_descent.mdp import evaluate as same
+from mdtheory.rl.policy_mirror_descent.values import evaluate as same
 
 
 def action_values(transition, reward, discount, policy):

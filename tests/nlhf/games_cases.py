@@ -1,0 +1,5 @@
+"""Shared by the tests of games."""
+
+import torch
+
+F64 = torch.float64
