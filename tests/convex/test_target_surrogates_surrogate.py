@@ -32,7 +32,7 @@ from tests.convex.target_surrogates_cases import (
     square,
 )
 from tests.polish import guessed, polished
-from tests.refused import breaks, differ
+from tests.refused import bound, differ, fails, identity
 
 BOTH = pytest.mark.parametrize("model", [LINE, NET], ids=["line", "net"])
 
@@ -57,8 +57,9 @@ def test_the_surrogate_lies_above_the_loss(name, model):
 def test_with_three_times_the_step_it_does_not(name):
     loss, many = LOSSES[name], draw(LINE, name, 1000, scale=0.5)
     anchor = LINE(torch.zeros(D, WIDTH[name], dtype=F64))
+    value, right = loss.value(LINE(many)), surrogate(loss, LINE(many), anchor, 1 / loss.smoothness)
     upper = surrogate(loss, LINE(many), anchor, 3 / loss.smoothness)
-    assert breaks("thm-majorisation", loss.value(LINE(many)), upper)
+    fails(bound("thm-majorisation"), value, upper, true=(value, right))
     if name == "squared":  # there at every parameter whose targets are others
         assert bool((upper < loss.value(LINE(many))).all())
 
@@ -100,8 +101,9 @@ def test_sums_for_means_change_the_gap():
     """Taking the proximity term as a sum over the rows and the loss as a mean is another thing."""
     loss, targets = LOSSES["squared"], LINE(draw(LINE, "squared", 5))
     gap = surrogate(loss, targets, targets[:1], 0.5) - loss.value(targets)
-    summed = (1 / 0.5 - 1) / 2 * (targets - targets[:1]).square().sum((-2, -1))
-    assert differ("thm-majorisation", gap, summed)
+    apart = (1 / 0.5 - 1) / 2 * (targets - targets[:1]).square().sum(-1)
+    true, order = (gap, apart.mean(-1)), "the mean over the rows is dropped"
+    fails(identity("thm-majorisation"), gap, apart.sum(-1), true=true, scaled=order)
 
 
 # The half step.
@@ -260,9 +262,13 @@ def test_other_filters_are_not_the_loop():
     def filtered(phi):
         return here - eta * basis @ (phi[:, None] * (basis.T @ slope(loss, LINE, here)))
 
-    assert differ("prop-inner-steps", ours, filtered((1 - (1 - a * s) ** (m - 1)) / s))
-    assert differ("prop-inner-steps", ours, filtered((1 - (1 - a * N * s) ** m) / (N * s)))
-    assert differ("prop-inner-steps", ours, filtered(a * m + 0 * s))
+    true = (ours, filtered((1 - (1 - a * s) ** m) / s))
+    for wrong in (
+        (1 - (1 - a * s) ** (m - 1)) / s,
+        (1 - (1 - a * N * s) ** m) / (N * s),
+        a * m + 0 * s,
+    ):
+        fails(identity("prop-inner-steps"), ours, filtered(wrong), true=true, tolerance=1e-9)
 
 
 @pytest.mark.theorem("prop-inner-steps", "equality")
