@@ -136,7 +136,11 @@ def preference_mirror_descent_iterates(
 
 
 def _mirror_prox(
-    game: PreferenceGame, iterations: int, step: float | Tensor, *, last: bool = True
+    game: PreferenceGame,
+    iterations: int,
+    step: float | Tensor,
+    *,
+    last: bool = True,
 ) -> Iterator[MirrorProxIterate]:
     """Every policy with its half step; the last one's, which leads nowhere, only if asked for."""
     policy = game.policy()
