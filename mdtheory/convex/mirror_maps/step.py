@@ -159,8 +159,8 @@ def _check_duals(
     dual: Tensor,
     gradient: Tensor,
     magnet: Tensor | None,
-    event_dims: int = 1,
-    name: str = "dual",
+    event_dims: int,
+    name: str,
 ) -> None:
     require_tensor(name, dual, event_dims)
     others = {"gradient": gradient} if magnet is None else {"gradient": gradient, "magnet": magnet}

@@ -57,10 +57,7 @@ def duality_gap(payoff: Tensor, x: Tensor, y: Tensor) -> Tensor:
         TypeError: no floating-point tensors of one dtype.
         ValueError: shapes that do not fit, or no probabilities.
     """
-    require_tensor("payoff", payoff)
-    if payoff.ndim < 2 or 0 in payoff.shape[-2:]:
-        raise ValueError(f"payoff: expected shape (..., n, m), got {tuple(payoff.shape)}")
-    require_finite("payoff", payoff)
+    _require_payoff(payoff)
     for name, point, size in (("x", x, payoff.shape[-2]), ("y", y, payoff.shape[-1])):
         require_tensor(name, point)
         require_same_kind(name, point, "payoff", payoff)
@@ -90,10 +87,7 @@ def matrix_operator(payoff: Tensor) -> Operator:
         TypeError: no floating-point tensor.
         ValueError: fewer than two axes, an empty one, a NaN or an infinity.
     """
-    require_tensor("payoff", payoff)
-    if payoff.ndim < 2 or 0 in payoff.shape[-2:]:
-        raise ValueError(f"payoff: expected shape (..., n, m), got {tuple(payoff.shape)}")
-    require_finite("payoff", payoff)
+    _require_payoff(payoff)
 
     def operator(x: Tensor, y: Tensor) -> Pair:
         return (payoff @ y[..., None])[..., 0], -(x[..., None, :] @ payoff)[..., 0, :]
@@ -232,6 +226,13 @@ def optimistic_mirror_prox(
     return _run(state, step, steps)
 
 
+def _require_payoff(payoff: Tensor) -> None:
+    require_tensor("payoff", payoff)
+    if payoff.ndim < 2 or 0 in payoff.shape[-2:]:
+        raise ValueError(f"payoff: expected shape (..., n, m), got {tuple(payoff.shape)}")
+    require_finite("payoff", payoff)
+
+
 class _State:
     """Where both variables are, in the dual and in the primal space; arguments checked once."""
 
@@ -246,7 +247,7 @@ class _State:
             raise TypeError(f"maps: expected two mirror maps, got {maps!r}")
         if not isinstance(start, tuple | list) or len(start) != 2:
             raise TypeError(f"start: expected a pair of tensors, got {type(start).__name__}")
-        self.maps, self._called = maps, operator
+        self.maps, self.operator = maps, operator
         for k in (0, 1):
             maps[k].check_point(f"start[{k}]", start[k])
         require_same_kind("start[1]", start[1], "start[0]", start[0])
@@ -260,9 +261,6 @@ class _State:
             for k in (0, 1)
         ]
         self.dual = [maps[k]._to_dual(self.point[k]) for k in (0, 1)]
-
-    def operator(self, x: Tensor, y: Tensor) -> Pair:
-        return self._called(x, y)
 
     def ahead(self, slopes: Pair) -> Pair:
         """The points that a step from here would reach; nothing moves."""

@@ -170,14 +170,7 @@ def surrogate_slope(
 ) -> Tensor:
     r"""Row gradients of the surrogate in the targets; arguments of :func:`surrogate_change`.
 
-    Args:
-        targets: as in :func:`surrogate_change`.
-        anchor: as in :func:`surrogate_change`.
-        gradient: as in :func:`surrogate_change`.
-        step: as in :func:`surrogate_change`.
-        mirror_map: as in :func:`surrogate_change`.
-        coordinates: as in :func:`surrogate_change`.
-        weights: as in :func:`surrogate_change`.
+    The arguments are those of :func:`surrogate_change`.
 
     Returns:
         Row gradients, shape of the targets.

@@ -113,10 +113,7 @@ def preference_mirror_descent_iterates(
 ) -> Iterator[Tensor]:
     r"""The iterates of :func:`preference_mirror_descent`, the start among them.
 
-    Args:
-        game: as in :func:`preference_mirror_descent`.
-        iterations: likewise.
-        step_size: likewise.
+    The arguments are those of :func:`preference_mirror_descent`.
 
     Returns:
         An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.

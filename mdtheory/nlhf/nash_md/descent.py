@@ -52,10 +52,7 @@ def nash_md_iterates(
 ) -> Iterator[Tensor]:
     r"""All policies of :func:`nash_md`, the first one, the reference, included.
 
-    Args:
-        game: as in :func:`nash_md`.
-        iterations: likewise.
-        step_size: likewise.
+    The arguments are those of :func:`nash_md`.
 
     Returns:
         An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.
@@ -72,10 +69,7 @@ def self_play_iterates(
     Equation ``eq-self-play``; it is the magnetic step ``eq-magnetic-step`` against its own policy
     with :math:`\gamma = \eta/(1 - \eta\tau)`. At a temperature of 0 it is Hedge in self-play.
 
-    Args:
-        game: as in :func:`nash_md`.
-        iterations: likewise.
-        step_size: likewise.
+    The arguments are those of :func:`nash_md`.
 
     Returns:
         An iterator over ``iterations + 1`` policies, log-probabilities ``(..., n)``.

@@ -140,12 +140,7 @@ def ppo_loss_unchecked(
 ) -> Tensor:
     """:func:`ppo_loss` for inner loops, on arguments that were checked before.
 
-    Args:
-        log_prob: as in :func:`ppo_loss`.
-        old_log_prob: as there.
-        advantage: as there.
-        clip_range: as there.
-        weight: as there.
+    The arguments are those of :func:`ppo_loss`.
 
     Returns:
         One loss for each leading index.

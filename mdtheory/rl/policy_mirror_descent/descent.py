@@ -100,14 +100,8 @@ def policy_iterates(
 ) -> Iterator[Iterate]:
     r"""The policies of :func:`policy_mirror_descent` one by one, with their values.
 
-    Args:
-        mdp: as in :func:`policy_mirror_descent`.
-        mirror_map: as in :func:`policy_mirror_descent`.
-        step_size: as in :func:`policy_mirror_descent`.
-        iterations: as in :func:`policy_mirror_descent`.
-        policy: as in :func:`policy_mirror_descent`.
-        temperature: as in :func:`policy_mirror_descent`; where positive, the values are the
-            regularised ones.
+    The arguments are those of :func:`policy_mirror_descent`. Where the temperature is positive, the
+    values are the regularised ones.
 
     Returns:
         An iterator over ``iterations + 1`` iterates, the first and the last policy included. Each

@@ -196,11 +196,7 @@ def evaluate_unchecked(
 ) -> Evaluation:
     """:func:`evaluate` for inner loops, on arguments in float64 that were checked before.
 
-    Args:
-        mdp: as in :func:`evaluate`.
-        policy: as in :func:`evaluate`.
-        temperature: as in :func:`evaluate`.
-        mirror_map: as in :func:`evaluate`.
+    The arguments are those of :func:`evaluate`.
 
     Returns:
         Value, action value and gradient.
