@@ -137,3 +137,17 @@ def test_the_notation_page_has_a_row_for_each_symbol():
     rows = [line for line in notation.page(ROOT).splitlines() if line.startswith("| $")]
     assert len(rows) == len(notation.entries(ROOT))
     assert len({entry.symbol for entry in notation.entries(ROOT)}) == len(rows)
+
+
+def test_a_function_that_is_left_out_leaves_the_method_of_its_name():
+    """A package hands on ``exploitability``; the methods of that name still have their entries."""
+    options = {"exclude-members": {"exploitability"}}
+
+    def kept(what, name, skip=True, options=options):
+        return reference.keep_methods(None, what, name, None, skip, options)
+
+    assert kept("class", "exploitability") is False
+    assert kept("module", "exploitability") is None
+    assert kept("class", "hidden") is None
+    assert kept("class", "exploitability", skip=False) is None
+    assert kept("class", "exploitability", options={}) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from sphinx.util import logging
@@ -101,6 +102,27 @@ def check(root: Path, documented: set[str]) -> None:
     """Warn (so fail the build) about each public name without an entry."""
     for name in missing(root, documented):
         logging.getLogger(__name__).warning("the API reference has no entry for %s", name)
+
+
+def keep_methods(
+    app: object, what: str, name: str, member: object, skip: bool, options: Mapping[str, object]
+) -> bool | None:
+    """Whether a member is left out: a module's excluded names say nothing of methods.
+
+    Args:
+        app: the site.
+        what: the kind of object whose member it is.
+        name: the member's name.
+        member: the member itself.
+        skip: whether it would be left out.
+        options: of the directive.
+
+    Returns:
+        False to keep a method that shares its name with an excluded function, else ``None``.
+    """
+    excluded = options.get("exclude-members")
+    shared = isinstance(excluded, set) and name in excluded
+    return False if skip and shared and what == "class" else None
 
 
 class LinkLabels:

@@ -39,6 +39,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", _outdated)
     app.connect("env-check-consistency", _check_reference)
     app.connect("autodoc-process-docstring", reference.LinkLabels(ROOT))
+    app.connect("autodoc-skip-member", reference.keep_methods)
     app.connect("html-page-context", _finish_page)
     app.connect("build-finished", _copy_assets)
     return {"parallel_read_safe": False, "parallel_write_safe": False}

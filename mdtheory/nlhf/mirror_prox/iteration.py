@@ -136,9 +136,13 @@ def preference_mirror_descent_iterates(
 
 
 def _mirror_prox(
-    game: PreferenceGame, iterations: int, step: float | Tensor, *, last: bool = True
+    game: PreferenceGame,
+    iterations: int,
+    step: float | Tensor,
+    *,
+    last: bool = True,
 ) -> Iterator[MirrorProxIterate]:
-    """Every policy with its half step; the last one's, which leads nowhere, only if asked for."""
+    """Every policy with its half step, the last one's only if asked for."""
     policy = game.policy()
     for left in range(iterations, -1, -1):
         half = game.step(policy, policy, step) if left or last else policy
