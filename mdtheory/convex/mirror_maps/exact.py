@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 
+from mdtheory.checks import values_known
+
 # Below it the series is exact to rounding; above it the difference has lost five bits at most.
 NEAR = 1 / 16
+# A sum that is at least this part of its terms has lost five bits at most.
+KEPT = 1 / 32
 SERIES = [1 / math.factorial(k) for k in range(9, 1, -1)]
 
 
@@ -44,10 +48,26 @@ def exp_excess(x: Tensor) -> Tensor:
     """
     near = x.abs() < NEAR
     small = torch.where(near, x, 0.0)
-    series = torch.full_like(x, SERIES[0])
-    for coefficient in SERIES[1:]:
+    series = small * SERIES[0] + SERIES[1]
+    for coefficient in SERIES[2:]:
         series = series * small + coefficient
     return torch.where(near, series * small * small, x.expm1() - x)
+
+
+def settled(plain: Tensor, size: Tensor) -> bool:
+    """Whether a sum is so much of what was added up that its plain formula is exact enough.
+
+    Args:
+        plain: sums, computed plainly.
+        size: sums of the absolute values of all terms.
+
+    Returns:
+        True where every sum is at least ``KEPT`` of its terms; False where it cannot be known
+        without waiting for a device, or where derivatives are asked, whose digits may be lost.
+    """
+    if plain.device.type != "cpu" or differentiated(plain) or not values_known(plain):
+        return False
+    return bool((plain >= KEPT * size).all())
 
 
 def log_ratio(x: Tensor, y: Tensor, difference: Tensor | None = None) -> Tensor:

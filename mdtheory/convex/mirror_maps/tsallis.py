@@ -19,7 +19,13 @@ from mdtheory.checks import (
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Simplex
 from mdtheory.convex.mirror_maps.entropies import Entropy
-from mdtheory.convex.mirror_maps.exact import differentiated, exp_excess, log_ratio, positive_power
+from mdtheory.convex.mirror_maps.exact import (
+    differentiated,
+    exp_excess,
+    log_ratio,
+    positive_power,
+    settled,
+)
 
 # Orders this near to 1 are computed as perturbations of the entropy.
 CLOSE = 0.01
@@ -100,6 +106,12 @@ class Tsallis(_RootedMap):
         return (x * _log_q(x, self.q)).sum(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        if not differentiated(x, y) and abs(self.q - 1) >= CLOSE:
+            left, right, slope = x**self.q, y**self.q, self.q * y ** (self.q - 1)
+            plain = (left - right - slope * (x - y)).sum(-1) / (self.q - 1)
+            size = (left + right + slope * (x + y)).sum(-1) / abs(self.q - 1)
+            if settled(plain, size):
+                return plain
         return _bregman_parts(x, y, self.q).sum(-1)
 
 
@@ -122,6 +134,11 @@ class LogBarrier(_RootedMap):
         return _steep_weights(theta.amax(-1, keepdim=True) - theta, 0.0)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        if not differentiated(x, y):
+            left, right, share = x.log(), y.log(), x / y
+            plain = (right - left + share - 1).sum(-1)
+            if settled(plain, left.abs().sum(-1) + right.abs().sum(-1) + share.sum(-1)):
+                return plain
         x, y = torch.broadcast_tensors(x, y)
         ratio = log_ratio(x, y)
         near = ratio.abs() < 1
@@ -353,5 +370,7 @@ def _root(rise: Callable[[Tensor], Tensor], gaps: Tensor, unit: float) -> Tensor
 
 def _bracket(fall: Tensor, power: float) -> Tensor:
     """``[1 - fall]_+ ** power``, exact where ``fall`` is small and the power large."""
+    if power < 1 / CLOSE:
+        return positive_power(1 - fall, power)
     inside = fall < 1
     return torch.where(inside, (power * torch.log1p(-torch.where(inside, fall, 0.0))).exp(), 0.0)

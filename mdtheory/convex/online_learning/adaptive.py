@@ -120,10 +120,12 @@ class AdaGrad(Learner):
                 self._finish(self._full_step(gradient), loss)
                 return
             size = euclidean_norm(gradient)[..., None] if self.kind == "norm" else gradient
-            # A pair of zeros has no slope.
-            some = (self._root > 0) | (size != 0)
-            root = torch.hypot(torch.where(some, self._root, 1.0), size)
-            self._root = torch.where(some, root, 0.0)
+            if differentiated(self._root, size):  # a pair of zeros has no slope
+                some = (self._root > 0) | (size != 0)
+                root = torch.hypot(torch.where(some, self._root, 1.0), size)
+                self._root = torch.where(some, root, 0.0)
+            else:
+                self._root = torch.hypot(self._root, size)
             self._finite("gradient", self.energy)
             metric = self._root + self.epsilon
             if self.kind == "norm":
