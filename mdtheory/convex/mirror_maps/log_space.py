@@ -79,11 +79,11 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     return kl_terms(p, q).sum(-1)
 
 
-def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
+def mixture(log_policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
     r"""Geometric mixture :math:`\propto \pi^{1-\beta}\mu^{\beta}`, equation ``eq-mixture``.
 
     Args:
-        policy: :math:`\log\pi`, shape ``(..., n)``.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``.
         reference: :math:`\log\mu`, shape ``(..., n)``.
         weight: :math:`\beta` in [0, 1], a number, or a tensor that broadcasts with policies. A
             weight of 0 or 1 forgets the other law, its probabilities of 0 too.
@@ -91,7 +91,7 @@ def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor
     Returns:
         Log-probabilities ``(..., n)``.
     """
-    return (scaled(1 - weight, policy) + scaled(weight, reference)).log_softmax(-1)
+    return (scaled(1 - weight, log_policy) + scaled(weight, reference)).log_softmax(-1)
 
 
 def span(dual: Tensor) -> Tensor:
