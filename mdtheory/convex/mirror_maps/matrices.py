@@ -9,7 +9,14 @@ from torch import Tensor
 
 from mdtheory.checks import require_tensor, require_values, sum_tolerance, values_known
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
-from mdtheory.convex.mirror_maps.exact import differentiated, exp_excess, settled, x_log_x
+from mdtheory.convex.mirror_maps.exact import (
+    differentiated,
+    exp_excess,
+    kl_parts,
+    log_ratio,
+    settled,
+    x_log_x,
+)
 from mdtheory.convex.mirror_maps.quadratic import require_symmetric
 
 
@@ -82,8 +89,14 @@ class VonNeumann(_MatrixMap):
         return torch.linalg.eigvalsh(theta).logsumexp(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        # to_dual(y) holds log y + 1, whence the traces.
-        return self._potential(x) - inner(x, self._to_dual(y), 2) + _trace(y)
+        if differentiated(x, y):  # to_dual(y) holds log y + 1, whence the traces
+            return self._potential(x) - inner(x, self._to_dual(y), 2) + _trace(y)
+        # A divergence of the spectra, weighted by how far the eigenvectors agree: no part is < 0.
+        own, left = torch.linalg.eigh(x)
+        other, right = torch.linalg.eigh(y)
+        p, q = torch.broadcast_tensors(own.clamp(min=0)[..., :, None], other[..., None, :])
+        parts = kl_parts(p, q, torch.where(p > 0, log_ratio(p, q), 0.0))
+        return ((left.mT @ right) ** 2 * parts).sum((-2, -1))
 
 
 class LogDet(_MatrixMap):

@@ -15,7 +15,14 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
 from mdtheory.convex.mirror_maps.domains import Ball, Domain, euclidean_norm
-from mdtheory.convex.mirror_maps.exact import differentiated, positive_power
+from mdtheory.convex.mirror_maps.exact import (
+    NEAR,
+    differentiated,
+    exp_excess,
+    positive_power,
+    power_parts,
+    settled,
+)
 
 
 class Euclidean(MirrorMap):
@@ -183,6 +190,30 @@ class PNorm(MirrorMap):
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return _p_norm(theta, self.q) ** 2 / 2
+
+    def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        plain = super()._divergence(x, y)
+        if differentiated(x, y) or settled(plain, self._potential(x) + self._potential(y)):
+            return plain
+        # For |y| = 1 and s = sum |x_i|^p it is what s / p exceeds its tangent at y by, and
+        # (s^(2/p) - 1) / 2 - (s - 1) / p: neither is negative, so nothing cancels.
+        x, y = torch.broadcast_tensors(x, y)
+        p, size = self.p, _p_norm(y, self.p)
+        size = torch.where(size == 0, 1.0, size)
+        # A power of two, so that scaling rounds nothing away.
+        unit = (size / size.frexp().mantissa)[..., None]
+        x, y, whole = x / unit, y / unit, (size / unit[..., 0]) ** p
+        own, other = x.abs(), y.abs()
+        slope = other ** (p - 1)
+        same = (x * y > 0) | (own == 0) | (other == 0)
+        apart = own**p / p + other**p * (1 - 1 / p) + slope * own
+        parts = torch.where(same, power_parts(own, other, p) * (1 - 1 / p), apart)
+        rise = (parts + slope * y.sign() * (x - y)).sum(-1) / whole
+        near = rise.abs() < NEAR
+        log = torch.log1p(torch.where(near, p * rise, 0.0))
+        curved = exp_excess(2 / p * log) / 2 - exp_excess(log) / p
+        exact = size**2 * (parts.sum(-1) / whole + curved)
+        return torch.where(near & (other > 0).any(-1), exact, plain)
 
 
 def require_symmetric(name: str, matrix: Tensor) -> None:
