@@ -111,6 +111,8 @@ def logarithm(x: Tensor) -> Tensor:
     Returns:
         Shape of ``x``.
     """
+    if not differentiated(x):
+        return x.log()
     zero = x == 0
     return torch.where(zero, -torch.inf, torch.where(zero, 1.0, x).log())
 
@@ -124,6 +126,8 @@ def x_log_x(x: Tensor) -> Tensor:
     Returns:
         Shape of ``x``.
     """
+    if not differentiated(x):
+        return torch.xlogy(x, x)
     return x * torch.where(x == 0, 1.0, x).log()
 
 

@@ -89,8 +89,11 @@ class VonNeumann(_MatrixMap):
         return torch.linalg.eigvalsh(theta).logsumexp(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        if differentiated(x, y):  # to_dual(y) holds log y + 1, whence the traces
-            return self._potential(x) - inner(x, self._to_dual(y), 2) + _trace(y)
+        # to_dual(y) holds log y + 1, whence the traces.
+        start, end, trace = inner(x, self._to_dual(y), 2), self._potential(x), _trace(y)
+        plain = end - start + trace
+        if differentiated(x, y) or settled(plain, end.abs() + start.abs() + trace):
+            return plain
         # A divergence of the spectra, weighted by how far the eigenvectors agree: no part is < 0.
         own, left = torch.linalg.eigh(x)
         other, right = torch.linalg.eigh(y)

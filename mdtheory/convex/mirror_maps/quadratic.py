@@ -192,8 +192,9 @@ class PNorm(MirrorMap):
         return _p_norm(theta, self.q) ** 2 / 2
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        plain = super()._divergence(x, y)
-        if differentiated(x, y) or settled(plain, self._potential(x) + self._potential(y)):
+        start, end = self._potential(y), self._potential(x)
+        plain = end - start - inner(self._to_dual(y), x - y)
+        if differentiated(x, y) or settled(plain, end + start):
             return plain
         # For |y| = 1 and s = sum |x_i|^p it is what s / p exceeds its tangent at y by, and
         # (s^(2/p) - 1) / 2 - (s - 1) / p: neither is negative, so nothing cancels.
@@ -255,7 +256,8 @@ def secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
     shift = torch.zeros_like(scale)
     with torch.no_grad():
         for _ in range(100):
-            step = _secular_step(turned, curvatures + shift, radii).clamp(min=0)
+            step = _secular_step(turned, curvatures + shift, radii)
+            step = torch.where(step > 0, step, 0.0)  # nothing inside the ball, nor at its centre
             # Below one rounding error of curvature + shift a step no longer moves the point.
             moved = step > 2 * torch.finfo(shift.dtype).eps * (curvatures + shift)
             shift = shift + step
@@ -269,9 +271,11 @@ def secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
 
 
 def _secular_step(turned: Tensor, weights: Tensor, radii: Tensor) -> Tensor:
-    """Newton's step, positive where the point lies outside the ball and 0 at the origin."""
+    """Newton's step, positive where the point lies outside the ball; none exists at the origin."""
     squares = (turned / weights).square()
     squared, slope = squares.sum(-1, keepdim=True), (squares / weights).sum(-1, keepdim=True)
+    if not differentiated(squared, slope):
+        return squared / slope * (squared.sqrt() - radii) / radii
     some = (squared > 0) & (slope > 0)
     squared, slope = torch.where(some, squared, 1.0), torch.where(some, slope, 1.0)
     return torch.where(some, squared / slope * (squared.sqrt() - radii) / radii, 0.0)
