@@ -141,6 +141,8 @@ def positive_power(base: Tensor, power: float) -> Tensor:
     Returns:
         Shape of ``base``.
     """
+    if power > 0 and not differentiated(base):
+        return base.clamp(min=0) ** power
     positive = base > 0
     return torch.where(positive, torch.where(positive, base, 1.0) ** power, 0.0)
 

@@ -80,10 +80,10 @@ class VonNeumann(_MatrixMap):
 
     def _to_dual(self, x: Tensor) -> Tensor:
         eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-        return _Spectral.apply(x, "logarithm") + eye  # type: ignore[no-untyped-call]
+        return _spectral(x, "logarithm") + eye
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        return _Spectral.apply(theta, "softmax")  # type: ignore[no-untyped-call]
+        return _spectral(theta, "softmax")
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(theta).logsumexp(-1)
@@ -171,6 +171,13 @@ class _Spectral(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, direction: Tensor, _: None) -> Tensor:
         return _along(ctx.saved_tensors[0], ctx.kind, direction)
+
+
+def _spectral(x: Tensor, kind: str) -> Tensor:
+    if not differentiated(x):
+        return _Spectral.forward(x, kind)
+    result: Tensor = _Spectral.apply(x, kind)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _along(x: Tensor, kind: str, direction: Tensor) -> Tensor:
