@@ -176,6 +176,10 @@ class AdaGrad(Learner):
             return self.domain._project(moved)
         assert isinstance(self.domain, Ball)  # by the constructor
         known = metric > 0
+        if values_known(metric) and bool(known.all()):
+            shift = secular_root(metric * moved, metric, self.domain.radius)
+            moved = torch.where(shift > 0, metric * moved / (metric + shift), moved)
+            return self.domain._project(moved)
         # What stands in where there is no metric is of its size: units must not matter.
         usual = torch.where(known.any(-1, keepdim=True), metric.amax(-1, keepdim=True), 1.0)
         weight = torch.where(known, metric, usual)
