@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -381,6 +382,34 @@ def test_the_record_says_which_walls_stood(class_of_hostile):
     course, _, _, _, _ = class_of_hostile
     stored = json.loads((course / "marks" / "mirror_maps" / "ada.json").read_text("utf-8"))
     assert stored["walls"] in ("user", "bubblewrap")
+
+
+@pytest.mark.parametrize("walls", ["user", "bubblewrap"])
+def test_what_python_needs_below_tmp_is_in_reach_and_cannot_be_written(walls, tmp_path, missing):
+    if walls == "user" and os.geteuid() != 0:
+        pytest.skip("not root")
+    program = {"user": "unshare", "bubblewrap": "bwrap"}[walls]
+    if not shutil.which(program):
+        missing(f"no {program}")
+    course = make_course(tmp_path / "course")
+    with tempfile.TemporaryDirectory(dir="/tmp") as below, pytest.MonkeyPatch.context() as patch:
+        Path(below).chmod(0o755)
+        (Path(below) / "beside.py").write_text("SCALE = 1\n", "utf-8")
+        source = f"""
+            import pathlib, tempfile, beside
+            for place in ('/tmp', {below!r}):
+                try:
+                    (pathlib.Path(place) / 'left').write_text('x')
+                except OSError:
+                    continue
+                raise SystemExit('written')
+            tempfile.TemporaryFile().write(b'x')
+            pathlib.Path('own').write_text('x')
+            """
+        submit(course, "ada", largest=code(source) + LARGEST)
+        patch.setenv("PYTHONPATH", below)
+        [result] = grade(course, "mirror_maps", LIMITS, walls=[walls])
+    assert result.score == 4, result
 
 
 # Without walls ---------------------------------------------------------------------------------
