@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
-from mdtheory.nlhf.nash_md import PreferenceGame, SequenceSpace
+from mdtheory.nlhf.nash_md import PreferenceGame
 from mdtheory.nlhf.nash_md.preference import require_game
+from mdtheory.sequences import SequenceSpace, exact_gradient, sampled_gradient
 
 
 def proximal_gradient(
@@ -52,24 +53,21 @@ def proximal_gradient(
     policy, opponent = space.log_probs(logits), space.log_probs(opponent_logits)
     target = space.log_probs(target_logits)
     cost = game._weight * (policy - game.reference) + near * (policy - target)
+    batch = torch.broadcast_shapes(matrix.shape[:-2], opponent.shape[:-1], cost.shape[:-1])
+    logits, opponent_logits = (
+        each.expand(*batch, *each.shape[-2:]) for each in (logits, opponent_logits)
+    )
     if samples is None:
         payoff = (matrix @ opponent.exp()[..., None])[..., 0] - 0.5
-        return _score(space, logits, policy.exp() * (payoff - cost))
+        return exact_gradient(space, logits, payoff - cost)
     if generator is None:
         raise ValueError("generator: expected a torch.Generator with samples, got None")
     count = require_count("samples", samples)
-    shape = torch.broadcast_shapes(
-        matrix.shape[:-2], policy.shape[:-1], opponent.shape[:-1], cost.shape[:-1]
-    )
-    mine, theirs = (
-        space.sample(each.expand(*shape, *each.shape[-2:]), count, generator)
-        for each in (logits, opponent_logits)
-    )
-    rows = matrix.expand(*mine.shape[:-1], space.count, space.count)
-    won = rows.flatten(-2).gather(-1, mine * space.count + theirs) - 0.5
-    gain = (won - cost.expand(*mine.shape[:-1], space.count).gather(-1, mine)) / count
-    weight = torch.zeros_like(policy.expand(*mine.shape[:-1], space.count))
-    return _score(space, logits, weight.scatter_add(-1, mine, gain))
+    mine, theirs = (space.sample(each, count, generator) for each in (logits, opponent_logits))
+    rows = matrix.expand(*batch, space.count, space.count).flatten(-2)
+    won = rows.gather(-1, mine * space.count + theirs) - 0.5
+    paid = cost.expand(*batch, space.count).gather(-1, mine)
+    return sampled_gradient(space, logits, mine, won - paid)
 
 
 def proximal_ascent(
@@ -172,14 +170,3 @@ def _game(space: SequenceSpace, game: PreferenceGame) -> PreferenceGame:
     if require_game(game).actions != space.count:
         raise ValueError(f"game: expected {space.count} sequences, got {game.actions} actions")
     return game
-
-
-def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
-    r"""Gradient of :math:`\sum_y w_y \log\pi(y)` with respect to the logits."""
-    # Sequences are in lexicographic order, so those with one beginning stand side by side.
-    levels = [
-        weight.unflatten(-1, (space.vocabulary**t, space.vocabulary, -1)).sum(-1)
-        for t in range(space.length)
-    ]
-    counts = torch.cat(levels, -2)
-    return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)

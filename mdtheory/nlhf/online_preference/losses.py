@@ -21,6 +21,7 @@ from mdtheory.checks import (
     require_same_kind,
     require_scale,
     require_tensor,
+    require_truths,
     require_values,
 )
 
@@ -223,10 +224,7 @@ def kto_loss(
     """
     _require_logs(policy=policy, reference=reference)
     ratio = policy - reference
-    if not isinstance(desirable, Tensor) or desirable.dtype != torch.bool:
-        came = desirable.dtype if isinstance(desirable, Tensor) else type(desirable).__name__
-        raise TypeError(f"desirable: expected a tensor of truth values, got {came}")
-    require_broadcastable("desirable", desirable, "policy", ratio)
+    require_broadcastable("desirable", require_truths("desirable", desirable), "policy", ratio)
     _require_together(desirable=desirable, policy=ratio)
     tau = _require_positive("temperature", temperature, ratio)
     if isinstance(baseline, Tensor):
