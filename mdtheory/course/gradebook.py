@@ -73,7 +73,7 @@ TAGS = frozenset(
     ]
 )
 PROTOCOLS = frozenset({"data", "http", "https", "mailto"})
-STYLE = "<style>pre { white-space: pre-wrap; } math { overflow-x: auto; }</style>"
+STYLE = "<style>pre { white-space: pre-wrap; } math[display=block] { overflow-x: auto; }</style>"
 
 
 @contextmanager

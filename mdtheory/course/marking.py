@@ -111,24 +111,23 @@ def award(call: Call, points: float, passed: bool, words: str) -> float:
         ``points`` or 0.0.
     """
     if isinstance(call, _Playback):
-        # Where there was no answer, the reason for that says more.
-        why = "" if call.reasons else "; ".join(dict.fromkeys(words for words, _ in _differences))
-        # Of the call whose answer was the first to differ; else of the last.
-        example = "" if call.reasons else next((e for _, e in _differences if e), call.example())
+        # Where there was no answer, the reason for that says more. Else the first that differs.
+        known = [] if call.reasons else [*_differences, ("", call.example())]
+        why, example = known[0] if known else ("", "")
         details = f" ({why}{'; ' if why and example else ''}{example})" if why or example else ""
         call.say("" if passed else words + details)
     _differences.clear()
     return float(points) if passed else 0.0
 
 
-# What was found different since points were last awarded, each with the call as an example. The
+# What was first found different since points were last awarded, with the call as an example. The
 # judge does one thing at a time.
 _differences: list[tuple[str, str]] = []
 _played: list[_Playback] = []
 
 
 def _differ(words: str) -> None:
-    if len(_differences) < 4:
+    if not _differences:
         _differences.append((words, _played[-1].example() if _played else ""))
 
 
