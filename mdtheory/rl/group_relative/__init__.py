@@ -3,12 +3,13 @@
 The chapter 'Group-relative REINFORCE' derives what stands here: advantages and weights of a group
 (``advantages``), the losses (``losses``), where each of them stops on a bandit (``limits``), the
 right-hand sides of the theorems (``bounds``), arithmetic with a verifiable reward
-(``arithmetic``), and training on old answers (``training``).
+(``arithmetic``), training on old answers (``training``), and the same without chance (``exact``).
 """
 
 from mdtheory.rl.group_relative import bounds
 from mdtheory.rl.group_relative.advantages import RedWeights, group_advantages, red_weights
 from mdtheory.rl.group_relative.arithmetic import Measures, Products, imitate
+from mdtheory.rl.group_relative.exact import ExactRecord, train_on_all_answers
 from mdtheory.rl.group_relative.limits import (
     SquareLimit,
     asymmetric_value,
@@ -37,6 +38,7 @@ from mdtheory.rl.group_relative.training import (
 __all__ = [
     "ALGORITHMS",
     "Answers",
+    "ExactRecord",
     "GroupRecord",
     "Measures",
     "Products",
@@ -60,4 +62,5 @@ __all__ = [
     "stale_step",
     "stale_versions",
     "train_group_relative",
+    "train_on_all_answers",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -184,6 +185,21 @@ class Products:
             (law.argmax(-1) == truth).all(-1).to(law.dtype).mean(-1),
             -(law.exp() * law).sum(-1).mean((-2, -1)),
         )
+
+
+def repeated(base: Network, times: int) -> Network:
+    """Each of the networks several times, all first copies in front.
+
+    Args:
+        base: networks.
+        times: how often.
+
+    Returns:
+        New networks with memory of their own, ``times`` as many.
+    """
+    network = copy.copy(base)
+    network.parameters = [p.detach().repeat(times, 1, 1).requires_grad_() for p in base.parameters]
+    return network
 
 
 def imitate(

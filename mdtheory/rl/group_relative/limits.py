@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -218,10 +219,9 @@ def prompt_weight(success: Tensor, group: int, *, unbiased: bool = True) -> Tens
     require_values("success", success, inside, "probabilities in (0, 1)")
     require_count("group", group, 2)
     count = torch.arange(group + 1, dtype=success.dtype, device=success.device)
-    whole = torch.tensor(float(group), dtype=success.dtype, device=success.device)
-    ways = torch.lgamma(whole + 1) - torch.lgamma(count + 1) - torch.lgamma(whole - count + 1)
+    ways = math.lgamma(group + 1) - torch.lgamma(count + 1) - torch.lgamma(group - count + 1)
     p = success[..., None]
-    chance = (ways + count * p.log() + (whole - count) * torch.log1p(-p)).exp()
+    chance = (ways + count * p.log() + (group - count) * torch.log1p(-p)).exp()
     square = count / group * (1 - count / group)
     ratio = (chance * square.sqrt()).sum(-1) / (chance * square).sum(-1)
     return ratio * ((group - 1) / group) ** 0.5 if unbiased else ratio
@@ -245,8 +245,7 @@ def asymmetric_value(success: Tensor, shift: float | Tensor) -> Tensor:
     """
     _check_success(success)
     beta = require_scale("shift", shift, success, success.shape)
-    beyond = torch.maximum(success, torch.as_tensor(beta, dtype=success.dtype).to(success.device))
-    return success + success * (1 - success) / beyond
+    return success + success * (1 - success) / success.clamp(min=beta)
 
 
 def _check_success(success: Tensor) -> None:

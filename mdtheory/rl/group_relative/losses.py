@@ -288,7 +288,7 @@ def grpo_loss(
     log_prob, old_log_prob = _present(mask, log_prob, old_log_prob)
     advantage = advantage[..., None]
     ratio = (log_prob - old_log_prob.detach()).exp()
-    edge = torch.where(advantage >= 0, 1 + high, 1 - low)
+    edge = torch.where(advantage >= 0, torch.full_like(advantage, 1 + high), 1 - low)
     beyond = torch.where(advantage >= 0, ratio > edge, ratio < edge)
     # A ratio that has overflowed behind the edge must not meet the gradient 0.
     inside = torch.where(beyond, 0.0, log_prob - old_log_prob.detach()).exp()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from mdtheory.rl.group_relative.advantages import (
     group_advantages_unchecked,
     red_weights_unchecked,
 )
-from mdtheory.rl.group_relative.arithmetic import Products, imitate
+from mdtheory.rl.group_relative.arithmetic import Products, imitate, repeated
 from mdtheory.rl.group_relative.losses import (
     EDGES,
     Clip,
@@ -214,7 +213,7 @@ def train_group_relative(
     task = Products(device=device) if task is None else task
     base = task.policy(seeds, generator, hidden=hidden, activation=activation)
     imitate(task, base, base_steps, generator, noise=noise)
-    network = _copies(base, copies)
+    network = repeated(base, copies)
     # A source of its own, so that RED-Drop changes nobody else's draws.
     own = torch.Generator(device)
     own.manual_seed(int(torch.randint(2**62, (), generator=generator, device=device)))
@@ -255,13 +254,6 @@ def train_group_relative(
         for part in (*zip(*measures, strict=True), drifts)
     ]
     return GroupRecord(list(steps), *table)
-
-
-def _copies(base: Network, copies: int) -> Network:
-    """Each seed's policy once for each algorithm, in the order (algorithm, seed)."""
-    network = copy.copy(base)
-    network.parameters = [p.detach().repeat(copies, 1, 1).requires_grad_() for p in base.parameters]
-    return network
 
 
 def _still(network: Network) -> list[Tensor]:
