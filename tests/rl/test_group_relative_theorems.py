@@ -23,7 +23,7 @@ def one_step(seed, count=200, n=6, K=5):
     answers = torch.randint(n, (count, K), generator=g)
     rewards, weights = normal(g, count, K), laws(g, count, K)
     tau = (normal(g, count) / 2).exp()
-    score = torch.nn.functional.one_hot(answers, n) - logits.softmax(-1)[:, None]
+    score = torch.nn.functional.one_hot(answers, n).to(F64) - logits.softmax(-1)[:, None]
     return logits, anchor, answers, rewards, weights, tau, score
 
 
@@ -150,7 +150,7 @@ def expected_step(mu, rewards, K, advantages):
     n = len(mu)
     groups = torch.tensor(list(itertools.product(range(n), repeat=K)))
     chance = mu[groups].prod(-1)
-    score = torch.nn.functional.one_hot(groups, n) - 1 / n
+    score = torch.nn.functional.one_hot(groups, n).to(F64) - 1 / n
     step = (advantages(rewards[groups])[..., None] * score).mean(1)
     return (chance[:, None] * step).sum(0)
 

@@ -101,13 +101,13 @@ def red_weights(
 
     Equation ``eq-red``. ``"drop"``: where more answers lie below the mean than not, as many of
     them as are too many, drawn at random, get the factor 0, and the baseline is the mean of the
-    rest. ``"weight"``: the factor :math:`e^{(r_i - \bar r)/T}` around the plain mean.
+    rest. ``"weight"``: the factor :math:`e^{(r_i - \bar r)/\lambda}` around the plain mean.
     ``"weight_centred"``: the same factor around the weighted mean, which is consistent in pairs.
 
     Args:
         rewards: :math:`r`, shape ``(..., K)``.
         kind: one of the names above.
-        temperature: :math:`T > 0`, of the weights.
+        temperature: :math:`\lambda > 0`, of the weights.
         generator: source of the draw, on the device of the rewards; needed for ``"drop"``.
 
     Returns:
