@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from mdtheory.rl.group_relative import stale_limit
+
 
 def pairwise_gradient(rewards, log_ratios, weights, scores, temperature):  # weights not normalised
     gap = rewards - temperature * log_ratios
@@ -23,9 +25,9 @@ def reinforce(log_prob, advantage, mask):  # padding counted, and not where it s
     return torch.stack([terms.mean((-2, -1)), terms.mean(-1).mean(-1), some], -1)
 
 
-def old_data(behaviour, rewards, shift):  # never projected, the shift forgotten in the baseline
-    gain = behaviour * (rewards + shift)
-    return gain / gain.sum(-1, keepdim=True)
+def old_data(behaviour, rewards, shift):  # the library's own
+    middle = (behaviour * rewards).sum(-1, keepdim=True)
+    return stale_limit(behaviour, rewards - middle + shift)
 
 
 def versions(steps, interval, offset):  # a copy counts from the next interval on
