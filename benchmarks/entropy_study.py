@@ -20,7 +20,7 @@ from torch import Tensor
 from mdtheory import runs
 from mdtheory.rl.entropy import Mode, train_multi_turn
 
-BLOCKS, EACH = 4, 8  # seeds come in blocks, one program each
+BLOCKS, EACH = 2, 8  # seeds come in blocks, one program each
 UPDATES, TAIL = 150, 20
 FOLDER = Path(".cache") / "entropy_study"
 WORLDS: dict[str, dict[str, Any]] = {
@@ -97,9 +97,15 @@ def main() -> None:
     """Run what is missing and write the two records."""
     rows: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
-    for world in WORLDS:
-        arms = list(ARMS) if world == "short" else list(LONG)
-        grid = {"world": [world], "arm": arms, "updates": [UPDATES]}
+    grids = {
+        world: {"world": [world], "arm": list(arms), "updates": [UPDATES]}
+        for world, arms in (("short", ARMS), ("long", LONG))
+    }
+    for block in range(BLOCKS):  # so that a run cut short has fewer seeds, not fewer arms
+        for grid in grids.values():
+            runs.sweep(run_arm, grid, seeds=[block], folder=FOLDER)
+    for world, grid in grids.items():
+        arms = grid["arm"]
         cells = runs.sweep(run_arm, grid, seeds=range(BLOCKS), folder=FOLDER)
         for arm in arms:
             blocks = [cell.result for cell in cells if cell.arguments["arm"] == arm]

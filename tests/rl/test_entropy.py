@@ -75,9 +75,7 @@ def test_padding_has_exactly_no_gradient(held):
     filled = torch.where(mask, entropy, held).requires_grad_()
     plain = torch.where(mask, entropy, 0.0).requires_grad_()
     loss = tensor([0.3, -1.0])
-    results = [
-        epo_loss(loss, x, mask, tensor([0.4, 0.2]), 1.5, 0.1, 0.7) for x in (filled, plain)
-    ]
+    results = [epo_loss(loss, x, mask, tensor([0.4, 0.2]), 1.5, 0.1, 0.7) for x in (filled, plain)]
     gradients = torch.autograd.grad([r.sum() for r in results], [filled, plain])
     assert torch.equal(*results)
     assert torch.equal(*gradients)

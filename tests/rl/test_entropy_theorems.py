@@ -409,7 +409,11 @@ def smoothed_bandit(reward, coefficient, smoothing, lower, upper, steps=4000):
         optimizer.step()
     law = kept.log_softmax(-1)
     entropy = -(law.exp() * law).sum(-1)
-    return (law.exp() * reward).sum(-1), entropy, (lower - entropy).relu() + (entropy - upper).relu()
+    return (
+        (law.exp() * reward).sum(-1),
+        entropy,
+        (lower - entropy).relu() + (entropy - upper).relu(),
+    )
 
 
 @pytest.mark.theorem("thm-entropy-bias", "bound")
