@@ -1,11 +1,13 @@
 """EPO: a bonus on entropy that is smoothed towards its own past, for agents of many turns.
 
-The chapter 'Entropy' derives what stands here: the loss and its parts (``smoothing``), what it does
-while no reward arrives (``silence``), the right-hand sides of the theorems (``bounds``), a world
-whose optimum is known exactly (``lock_chain``), and training in it (``training``).
+The chapter 'Entropy' derives what stands here: the loss and its parts (``smoothing``), what it
+does while no reward arrives (``silence``), the right-hand sides of the theorems (``bounds``), a
+world whose optimum is known exactly (``lock_chain``), rooms of MiniGrid as tables (``grid``), and
+training in both (``training``).
 """
 
 from mdtheory.rl.entropy import bounds
+from mdtheory.rl.entropy.grid import GridRooms
 from mdtheory.rl.entropy.lock_chain import LockChain, Optimum, TurnWorld
 from mdtheory.rl.entropy.silence import SilentRecord, entropy_gradient, silent_flow
 from mdtheory.rl.entropy.smoothing import (
@@ -23,6 +25,7 @@ from mdtheory.rl.entropy.training import (
 )
 
 __all__ = [
+    "GridRooms",
     "LockChain",
     "Mode",
     "MultiTurnRecord",
