@@ -69,7 +69,7 @@ def test_play_follows_the_world_and_the_policy():
         for mode, seed, k in ((0, 1, 4), (1, 2, 14)):
             at, (verb, item) = context[mode, seed, k], said[mode, seed, k].tolist()
             expected = torch.stack(
-                [tables[0][mode, seed, at, verb], tables[1][mode, seed, at, verb, item]]
+                [tables[0][mode, seed, verb, at], tables[1][mode, seed, item, verb, at]]
             )
             torch.testing.assert_close(batch.log_prob[mode, seed, k, turn], expected.detach())
         context, won = run.world.step(context, said[..., 0] * 3 + said[..., 1])
@@ -88,9 +88,9 @@ def test_entropies_of_tokens():
     found = tr._entropies([first, second], batch)
     at = batch.context[0, 1, 3, 2]
     verb = batch.tokens[0, 1, 3, 2, 0]
-    law = first[0, 1, at]
+    law = first[0, 1, :, at]
     assert found[0, 1, 3, 2, 0].item() == pytest.approx(-(law.exp() * law).sum().item(), abs=1e-6)
-    law = second[0, 1, at, verb]
+    law = second[0, 1, :, verb, at]
     assert found[0, 1, 3, 2, 1].item() == pytest.approx(-(law.exp() * law).sum().item(), abs=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_frequencies_are_those_of_the_policy():
             p.data.normal_(generator=g)
     batch = run.play(1, 40000, g)
     first, second = run.tables()
-    joint = (first[..., None] + second)[0, 0, 0].exp().flatten()
+    joint = (first[:, :, None] + second)[0, 0, ..., 0].exp().T.flatten()
     pair = batch.tokens[0, 0, :, 0, 0] * 3 + batch.tokens[0, 0, :, 0, 1]
     share = torch.bincount(pair, minlength=6) / 40000
     torch.testing.assert_close(share, joint.detach(), atol=0.012, rtol=0)
@@ -206,17 +206,18 @@ def test_the_surrogate_is_ppos():
 def test_one_token_a_turn():
     policy = TokenPolicy(2, 3, 4, [5], 8, generator())
     (table,) = policy.tables(torch.randn(6, 7, 4, generator=generator(1)))
-    assert table.shape == (6, 7, 5)
-    torch.testing.assert_close(table.exp().sum(-1), torch.ones(6, 7))
+    assert table.shape == (6, 5, 7)
+    torch.testing.assert_close(table.exp().sum(1), torch.ones(6, 7))
 
 
 def test_two_tokens_are_a_law_of_pairs():
     policy = TokenPolicy(2, 1, 4, [3, 5], 8, generator())
     x = torch.randn(2, 7, 4, generator=generator(1))
     first, second = policy.tables(x)
-    torch.testing.assert_close((first[..., None] + second).exp().sum((-2, -1)), torch.ones(2, 7))
+    assert second.shape == (2, 5, 3, 7)
+    torch.testing.assert_close((first[:, None] + second).exp().sum((1, 2)), torch.ones(2, 7))
     # The second head sees the hidden units and which token came first.
     hidden = policy.trunk(x).tanh()
     one = torch.eye(3)[1].expand(2, 7, 3)
     logits = policy.heads[1](torch.cat([hidden, one], -1))
-    torch.testing.assert_close(second[:, :, 1], logits.log_softmax(-1))
+    torch.testing.assert_close(second[:, :, 1].mT, logits.log_softmax(-1))
