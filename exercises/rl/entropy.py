@@ -106,7 +106,7 @@ def check_smallest_alpha(call, generator: np.random.Generator) -> float:
             answer = call("smallest_alpha", step, steps, decay)
             half = (steps - steps % 2) // 2
             beta = 1 + math.exp(-decay * step / half)
-            good = isinstance(answer, float) and abs(answer * beta - 1) < 1e-9 and good
+            good = agrees(answer, np.array(1 / beta), rtol=1e-9) and good
         score += award(call, 1, good, words)
     return score
 

@@ -23,7 +23,7 @@ def push(entropy, reference, low, high, coefficient, strength):
 
 def smallest_alpha(step, steps, decay):
     beta = 1 + math.exp(-decay * step / (steps // 2))
-    return 1 / beta
+    return torch.tensor(1 / beta, dtype=torch.float64)
 
 
 def smoothing_gradient(logits, reference, low, high, alpha):

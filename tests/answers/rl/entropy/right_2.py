@@ -24,7 +24,7 @@ def push(entropy, reference, low, high, coefficient, strength):
 
 def smallest_alpha(step, steps, decay):
     x = decay * step / math.floor(steps / 2)
-    return math.exp(x) / (1 + math.exp(x))
+    return torch.tensor(math.exp(x) / (1 + math.exp(x)), dtype=torch.float64)
 
 
 def smoothing_gradient(logits, reference, low, high, alpha):

@@ -14,7 +14,7 @@ def push(entropy, reference, low, high, coefficient, strength):  # the roof push
 
 
 def smallest_alpha(step, steps, decay):  # as in the first update
-    return 0.5
+    return torch.tensor(0.5, dtype=torch.float64)
 
 
 def smoothing_gradient(logits, reference, low, high, alpha):  # the indicator

@@ -1,4 +1,4 @@
-"""Padding counts, the indicator, one for ever, a ceiling that is none, the sum for the mean."""
+"""Padding counts, the indicator, the library itself, the slope in entropy, a power, the top."""
 
 import torch
 
@@ -11,8 +11,10 @@ def push(entropy, reference, low, high, coefficient, strength):  # the indicator
     return coefficient * torch.ones_like(entropy)
 
 
-def smallest_alpha(step, steps, decay):  # the weight taken to be 1
-    return 1.0
+def smallest_alpha(step, steps, decay):  # the library's own
+    from mdtheory.rl.entropy import phase_weight
+
+    return torch.tensor(1 / phase_weight(step, steps, decay), dtype=torch.float64)
 
 
 def smoothing_gradient(logits, reference, low, high, alpha):  # the gradient in the entropy

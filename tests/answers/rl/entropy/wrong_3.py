@@ -18,7 +18,7 @@ def push(entropy, reference, low, high, coefficient, strength):  # never below z
 
 
 def smallest_alpha(step, steps, decay):  # K/2 in place of its whole part
-    return 1 / (1 + math.exp(-decay * step / (steps / 2)))
+    return torch.tensor(1 / (1 + math.exp(-decay * step / (steps / 2))), dtype=torch.float64)
 
 
 def smoothing_gradient(logits, reference, low, high, alpha):  # the sum over tokens

@@ -19,7 +19,7 @@ def push(entropy, reference, low, high, coefficient, strength):  # floor and roo
 
 
 def smallest_alpha(step, steps, decay):  # the share of the whole training
-    return 1 / (1 + math.exp(-decay * step / steps))
+    return torch.tensor(1 / (1 + math.exp(-decay * step / steps)), dtype=torch.float64)
 
 
 def smoothing_gradient(logits, reference, low, high, alpha):  # pushes away from the corridor
