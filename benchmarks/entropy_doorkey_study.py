@@ -4,7 +4,7 @@ Run from the repository root, with the extra ``agents`` installed:
 ``python benchmarks/entropy_doorkey_study.py``. Some five minutes on one core; a killed run goes on
 where it was, from the cells in ``.cache/entropy_doorkey_study``.
 
-Each seed has four layouts of its own; all arms of a seed meet the same ones, the same first
+Each seed has two layouts of its own; all arms of a seed meet the same ones, the same first
 weights and random numbers. Arms and seeds were fixed before any result of these seeds was seen.
 """
 
@@ -19,7 +19,7 @@ import torch
 from mdtheory import runs
 from mdtheory.rl.entropy import GridRooms, Mode, train_multi_turn
 
-BLOCKS, EACH, LAYOUTS = 2, 8, 4
+BLOCKS, EACH, LAYOUTS = 1, 8, 2
 UPDATES, TURNS, WIDTH = 60, 60, 64
 FOLDER = Path(".cache") / "entropy_doorkey_study"
 ARMS: dict[str, Mode] = {

@@ -5,7 +5,9 @@ core; a killed run goes on where it was, from the cells in ``.cache/entropy_stud
 
 Two worlds: "short" has 20 turns, 4 locks and networks of width 32; "long" has 30, 5 and 64. An arm
 is a way to treat entropy; all arms of a seed meet the same world, first weights and random
-numbers. Arms and number of seeds were fixed before any result was seen.
+numbers. All arms but the last five were fixed before any result was seen; these, and the second
+block of seeds, were added after the first block. So the second block is a test of what the first
+one suggests.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor
 from mdtheory import runs
 from mdtheory.rl.entropy import Mode, train_multi_turn
 
-BLOCKS, EACH = 1, 16  # seeds come in blocks, one program each
+BLOCKS, EACH = 2, 16  # seeds come in blocks, one program each
 UPDATES, TAIL = 100, 20
 FOLDER = Path(".cache") / "entropy_study"
 WORLDS: dict[str, dict[str, Any]] = {
@@ -51,6 +53,12 @@ ARMS: dict[str, Mode] = {
     "loose none": Mode(rate=4.0),
     "loose bonus": Mode(0.02, rate=4.0),
     "loose strong": Mode(0.02, 2.0, rate=4.0),
+    # Which part does it: a weaker penalty, a larger bonus, the floor alone, the roof alone.
+    "fast half": Mode(0.02, 0.5, rate=4.0),
+    "fast bonus .05": Mode(0.05, rate=4.0),
+    "fast floor": Mode(0.02, 2.0, 0.5, 1e6, rate=4.0),
+    "fast roof": Mode(0.02, 2.0, 0.0, 1.5, rate=4.0),
+    "loose half": Mode(0.02, 0.5, rate=4.0),
 }
 LONG = ("none", "bonus .02", "half", "strong")
 CURVES = ("success", "entropy", "early", "late", "reference")
@@ -103,7 +111,7 @@ def main() -> None:
             blocks = [cell.result for cell in cells if cell.arguments["arm"] == arm]
             for block, result in enumerate(blocks):
                 for k in range(EACH):
-                    row = {"world": world, "arm": arm, "seed": block * EACH + k}
+                    row = {"world": world, "arm": arm, "block": block, "seed": block * EACH + k}
                     for name in ("success", "drop", "entropy", "highest", "variation"):
                         row[name] = f"{result[name][k]:.4f}"
                     rows.append(row | {"first": result["first"][k]})
