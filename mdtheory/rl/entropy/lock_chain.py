@@ -27,13 +27,36 @@ class TurnWorld(Protocol):
     features: Tensor
 
     def start(self, groups: int, generator: torch.Generator) -> Tensor:
-        """First contexts, int64, ``(seeds, groups)``."""
+        """First contexts of groups of episodes.
+
+        Args:
+            groups: number of groups.
+            generator: source of chance.
+
+        Returns:
+            Contexts, int64, shape ``(seeds, groups)``.
+        """
 
     def step(self, context: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Next contexts and whether the episode ended with success."""
+        """One turn everywhere.
+
+        Args:
+            context: int64, shape ``(..., seeds, episodes)``.
+            action: the turn's tokens as one number, the last token fastest, same shape.
+
+        Returns:
+            The next contexts, and whether the episode ended with success.
+        """
 
     def success(self, log_policy: Tensor) -> Tensor:
-        """Exact probability of success under a policy of contexts."""
+        """Exact probability of success.
+
+        Args:
+            log_policy: log-probabilities of the actions, ``(..., seeds, contexts, actions)``.
+
+        Returns:
+            Shape ``(..., seeds)``.
+        """
 
 
 class Optimum(NamedTuple):

@@ -227,7 +227,15 @@ def net_coefficient(
 
 
 def token_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight of each token in its trajectory's nested mean; they sum to 1."""
+    """The weight of each token in its trajectory's nested mean; they sum to 1.
+
+    Args:
+        mask: which tokens are there, shape ``(..., turns, tokens)``.
+        dtype: of the weights.
+
+    Returns:
+        Weights of the shape of the mask.
+    """
     there = mask.to(dtype)
     tokens = there.sum(-1, keepdim=True)
     turns = (tokens > 0).to(dtype).sum(-2, keepdim=True)
@@ -235,12 +243,30 @@ def token_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def nested_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over turns and tokens, shape ``(...)``; a weight of 0 silences its token."""
+    """Weighted sum over turns and tokens; a weight of 0 silences its token.
+
+    Args:
+        values: shape ``(..., turns, tokens)``.
+        weights: of :func:`token_weights`, same shape.
+
+    Returns:
+        Shape ``(...)``.
+    """
     return (weights * torch.where(weights > 0, values, 0.0)).sum((-2, -1))
 
 
 def outside(entropy: Tensor, lower: Number, upper: Number, indicator: bool | Tensor) -> Tensor:
-    """The penalty of ``eq-corridor``; the indicator where ``indicator`` says so."""
+    """The penalty of ``eq-corridor``; unchecked.
+
+    Args:
+        entropy: any shape.
+        lower: lower edge, of a shape that broadcasts with it.
+        upper: upper edge, likewise.
+        indicator: where the penalty is 1 in place of the distance; a truth value or likewise.
+
+    Returns:
+        Of the broadcast shape.
+    """
     below, above = lower - entropy, entropy - upper
     distance = below.relu() + above.relu()
     if indicator is False:
@@ -282,7 +308,20 @@ def entropy_terms(
 
 
 def require_mask(mask: Tensor, entropy: Tensor) -> Tensor:
-    """A mask as truth values, with at least one token in each trajectory."""
+    """A mask as truth values, with at least one token in each trajectory.
+
+    Args:
+        mask: as in :func:`trajectory_entropy`.
+        entropy: what it belongs to.
+
+    Returns:
+        Truth values of the shape of ``entropy``.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: another device, a shape that does not fit, other numbers than 0 and 1, or a
+            trajectory without tokens.
+    """
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask: expected a tensor, got {type(mask).__name__}")
     if mask.device != entropy.device:

@@ -356,7 +356,17 @@ class _Run:
 def clipped_surrogate(
     log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float
 ) -> Tensor:
-    r"""PPO's clipped gain of each token, ``eq-ppo-loss``."""
+    """PPO's clipped gain of each token, ``eq-ppo-loss``; unchecked.
+
+    Args:
+        log_prob: of the tokens under the policy that learns, any shape.
+        old_log_prob: under the one that said them, same shape.
+        advantage: of a shape that broadcasts.
+        clip: half width of the ratio's interval.
+
+    Returns:
+        Of the broadcast shape.
+    """
     ratio = (log_prob - old_log_prob).exp()
     # The smaller of both gains: only the side on which it would grow is cut.
     cut = torch.where(advantage < 0, ratio.clamp(min=1 - clip), ratio.clamp(max=1 + clip))
