@@ -34,8 +34,9 @@ def discriminator_loss(
 
     Equation ``eq-discriminator`` for ``"reverse_kl"``:
     :math:`\mathbb{E}_e\,e^{-g} + \mathbb{E}_d\,g`, whose least value is
-    :math:`1 - \mathrm{KL}(d \| e)`. Equation ``eq-dac-loss`` for ``"logistic"``, the loss of DAC: :math:`\mathbb{E}_e\log(1 + e^{-g}) +
-    \mathbb{E}_d\log(1 + e^{g})`. The minimiser of both is :math:`g^* = \log(e/d)`.
+    :math:`1 - \mathrm{KL}(d \| e)`. Equation ``eq-dac-loss`` for ``"logistic"``, the loss of DAC:
+    :math:`\mathbb{E}_e\log(1 + e^{-g}) + \mathbb{E}_d\log(1 + e^{g})`. The minimiser of both is
+    :math:`g^* = \log(e/d)`.
 
     Args:
         expert: outputs :math:`g` on samples of the expert, ``(..., n)``.
