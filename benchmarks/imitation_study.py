@@ -4,8 +4,8 @@ Run from the repository root: ``python benchmarks/imitation_study.py``; the extr
 task of the DeepMind Control suite, which is left out without it. Half an hour or so on one core; a
 killed run goes on where it was, from the cells in ``.cache/imitation_study``.
 
-A cell is one method in one setting, all of its seeds as one program. All methods of a setting get
-the same demonstrations. Scores are (return - random) / (expert - random).
+A cell is one setting: all boosting methods and all seeds are one program, each rival another. All
+methods of a setting get the same demonstrations. Scores are (return - random) / (expert - random).
 """
 
 from __future__ import annotations
@@ -34,19 +34,18 @@ from mdtheory.rl.imitation import (
 
 SEEDS, SUITE_SEEDS, EPISODES, MANY = 10, 5, 20, 200
 FOLDER = Path(".cache") / "imitation_study"
-BOOSTING: dict[str, dict[str, Any]] = {
-    "AILBoost 0.2": {"step": 0.2},
-    "uniform weights": {"weighting": "uniform"},
-    "last learner alone": {"weighting": "last"},
-    "DAC": {"weighting": "uniform", "loss": "logistic"},
-    "AILBoost 0.05": {"step": 0.05},
+BOOSTING = {  # weighting, step, loss
+    "AILBoost 0.2": ("boost", 0.2, "reverse_kl"),
+    "AILBoost 0.05": ("boost", 0.05, "reverse_kl"),
+    "uniform weights": ("uniform", 0.0, "reverse_kl"),
+    "last learner alone": ("last", 0.0, "reverse_kl"),
+    "DAC": ("uniform", 0.0, "logistic"),
 }
 RIVALS = {"BC": behaviour_clone, "ValueDICE": value_dice, "IQ-Learn": iq_learn}
-# Environment, demonstrations, updates and discriminator steps of a round, rounds: total updates of
-# an environment are the same, and each round has its roll-outs on top.
-USUAL = {"pendulum": (250, 50, 24), "swingup": (250, 50, 48), "suite": (250, 50, 24)}
-SWEEP = ((100, 20, 60), (1000, 50, 6), (1000, 200, 6))
-SWEPT = ("AILBoost 0.2", "uniform weights", "last learner alone", "DAC")
+# Updates and discriminator steps of a round, and rounds: the updates are the same in total, and
+# each round has its roll-outs on top.
+USUAL = (250, 50, 24)
+SWEEP = ((1000, 50, 6), (100, 20, 60), (1000, 200, 6))
 
 
 def environment_of(name: str) -> Environment:
@@ -83,7 +82,7 @@ def run_cell(
     world: str, demos: int, method: str, updates: int, disc: int, rounds: int, relabel: bool,
     seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """One method in one setting, all seeds."""
+    """One setting: the boosting methods side by side, or one rival, all seeds."""
     torch.set_num_threads(1)
     begin = time.process_time()
     seeds = SUITE_SEEDS if world == "suite" else SEEDS
@@ -92,7 +91,7 @@ def run_cell(
     length = shown.observation.shape[1] // demos
     settings = ImitationSettings(
         rounds=rounds, updates=updates, discriminator_steps=disc, samples=2 * length,
-        relabel=relabel, evaluations=4 if world != "suite" else 2,
+        relabel=relabel, evaluations=3 if world != "suite" else 2,
         episodes=EPISODES if world != "suite" else 4,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(1 + seed)
@@ -109,37 +108,56 @@ def run_cell(
         value = evaluate(policy, environment, generator, episodes=settings.episodes)
         spent = rounds * (2 * updates + 2 * length) if method == "IQ-Learn" else 0
         nothing = [[float("nan")] * seeds]
-        result |= {"interactions": [spent], "last": score(value[None]), "ensemble": nothing,
-                   "divergence": nothing}  # fmt: skip
+        result[method] = {"interactions": [spent], "last": score(value[None]),
+                          "ensemble": nothing, "divergence": nothing}  # fmt: skip
     else:
+        names = arms_of(world, relabel)
+        arms = [BOOSTING[name] for name in names for _ in range(seeds)]
+        every = Demonstrations(*(part.repeat(len(names), 1, 1) for part in shown[:3]),
+                               shown.returns.repeat(len(names), 1))  # fmt: skip
+        weighting, step, loss = zip(*arms, strict=True)
         record = train_ail_boost(
-            environment, shown, generator, seeds=seeds, settings=settings, **BOOSTING[method]
-        )
-        result |= {
-            "interactions": record.interactions.tolist(), "last": score(record.last),
-            "ensemble": score(record.ensemble), "divergence": record.divergence.tolist(),
-        }  # fmt: skip
+            environment, every, generator, seeds=len(arms), settings=settings,
+            weighting=weighting, step=step, loss=loss,
+        )  # fmt: skip
+        for k, name in enumerate(names):
+            mine = slice(k * seeds, (k + 1) * seeds)
+            result[name] = {
+                "interactions": record.interactions.tolist(),
+                "last": score(record.last[:, mine]), "ensemble": score(record.ensemble[:, mine]),
+                "divergence": record.divergence[:, mine].tolist(),
+            }  # fmt: skip
     result["seconds"] = time.process_time() - begin
     return result
+
+
+def arms_of(world: str, relabel: bool) -> list[str]:
+    """The boosting methods of a cell."""
+    if not relabel:
+        return ["DAC"]
+    return ["AILBoost 0.2", "DAC"] if world == "suite" else list(BOOSTING)
 
 
 def grids() -> list[dict[str, Any]]:
     """Arguments of one sweep each, the most wanted first."""
 
-    def grid(world: str, demos: int, methods: list[str], plan: tuple[int, int, int] | None = None,
-             relabel: bool = True) -> dict[str, Any]:  # fmt: skip
-        updates, disc, rounds = USUAL[world] if plan is None else plan
-        return {"world": [world], "demos": [demos], "method": methods, "updates": [updates],
-                "disc": [disc], "rounds": [rounds], "relabel": [relabel]}  # fmt: skip
+    def grid(
+        world: str, demos: int, methods: list[str], plan: tuple[int, int, int] = USUAL,
+        relabel: bool = True,
+    ) -> dict[str, Any]:  # fmt: skip
+        return {"world": [world], "demos": [demos], "method": methods, "updates": [plan[0]],
+                "disc": [plan[1]], "rounds": [plan[2]], "relabel": [relabel]}  # fmt: skip
 
-    everyone = [*BOOSTING, *RIVALS]
-    wanted = [grid("pendulum", 1, everyone), grid("pendulum", 5, everyone)]
-    wanted += [grid("pendulum", 1, list(SWEPT), plan) for plan in SWEEP]
-    wanted.append(grid("pendulum", 1, ["DAC"], relabel=False))
-    wanted.append(grid("swingup", 1, everyone))
+    wanted = [grid("pendulum", 1, ["boosting", "BC", "ValueDICE"])]
+    wanted += [grid("pendulum", 1, ["boosting"], plan) for plan in SWEEP[:1]]
+    wanted.append(grid("pendulum", 5, ["boosting", "BC", "ValueDICE"]))
+    wanted += [grid("pendulum", 1, ["boosting"], plan) for plan in SWEEP[1:]]
+    wanted.append(grid("pendulum", 1, ["boosting"], relabel=False))
     if importlib.util.find_spec("dm_control") is not None:
-        wanted.append(grid("suite", 1, ["AILBoost 0.2", "DAC", "BC", "ValueDICE"]))
-    wanted.append(grid("swingup", 5, everyone))
+        wanted.append(grid("suite", 1, ["boosting", "BC", "ValueDICE"]))
+    wanted.append(grid("pendulum", 1, ["IQ-Learn"]))
+    wanted.append(grid("swingup", 1, ["boosting", "BC", "ValueDICE", "IQ-Learn"]))
+    wanted.append(grid("swingup", 5, ["boosting", "BC", "ValueDICE"]))
     return wanted
 
 
@@ -150,22 +168,24 @@ def main() -> None:
     for grid in grids():
         for cell in runs.sweep(run_cell, grid, seeds=[0], folder=FOLDER):
             told, result = cell.arguments, cell.result
-            ends = {name: torch.tensor(result[name][-1]) for name in ("last", "ensemble")}
-            print(
-                f"{told['world']:8} {told['demos']} {told['method']:18} {told['updates']:4} "
-                f"{told['disc']:3} relabel {told['relabel']!s:5}: "
-                + "  ".join(f"{name} {value.mean():.2f}" for name, value in ends.items())
-                + f"  ({result['seconds']:.0f} CPU s)",
-                flush=True,
-            )
             expert, random = result["expert"], result["random"]
             scales[told["world"]] = f"{told['world']}: expert {expert:.1f}, random {random:.1f}"
-            for k, spent in enumerate(result["interactions"]):
-                for seed in range(len(result["last"][k])):
-                    row = dict(told) | {"interactions": spent, "seed": seed}
-                    for name in ("last", "ensemble", "divergence"):
-                        row[name] = f"{result[name][k][seed]:.4g}"
-                    rows.append(row)
+            found = {k: v for k, v in result.items() if isinstance(v, dict)}
+            for method, part in found.items():
+                ends = {name: torch.tensor(part[name][-1]) for name in ("last", "ensemble")}
+                print(
+                    f"{told['world']:8} {told['demos']} {method:18} {told['updates']:4} "
+                    f"{told['disc']:3} relabel {told['relabel']!s:5}: "
+                    + "  ".join(f"{name} {value.mean():.2f}" for name, value in ends.items())
+                    + f"  ({result['seconds']:.0f} CPU s)",
+                    flush=True,
+                )
+                for k, spent in enumerate(part["interactions"]):
+                    for seed in range(len(part["last"][k])):
+                        row = dict(told) | {"method": method, "interactions": spent, "seed": seed}
+                        for name in ("last", "ensemble", "divergence"):
+                            row[name] = f"{part[name][k][seed]:.4g}"
+                        rows.append(row)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     runs.write_record(
         "imitation_study", columns, command="python benchmarks/imitation_study.py",

@@ -1,5 +1,7 @@
 """Shared by the tests of imitation."""
 
+from functools import cache
+
 import torch
 
 from mdtheory.convex.mirror_maps import Entropy
@@ -32,6 +34,7 @@ def pairs(mdp, initial, generator, spread=1.0):
     return im.state_action_occupancy(mdp, law(mdp, generator, spread), initial)
 
 
+@cache
 def room(discount=0.95, temperature=0.1):
     """The page's grid: 5 x 5, a move slips, reward in the last corner; a soft expert."""
     side, size = 5, 25
@@ -47,7 +50,7 @@ def room(discount=0.95, temperature=0.1):
     reward = torch.zeros(size, 4, dtype=F64)
     reward[-1] = 1
     mdp = pmd.TabularMDP(transition, reward, discount)
-    policy = pmd.policy_mirror_descent(mdp, Entropy(), float("inf"), 500, temperature=temperature)
+    policy = pmd.policy_mirror_descent(mdp, Entropy(), float("inf"), 300, temperature=temperature)
     initial = torch.zeros(size, dtype=F64)
     initial[0] = 1
     return mdp, im.state_action_occupancy(mdp, policy, initial)

@@ -70,7 +70,7 @@ def test_expert_and_learner_exchanged(kind):
 @pytest.mark.theorem("prop-discriminator", "bound")
 @pytest.mark.theorem("prop-discriminator", "mutant")
 def test_bounded_outputs_see_less():
-    _, expert, d, _ = tables()
+    _, expert, d, _ = tables(spread=0.4)
     whole = im.occupancy_divergence(d, expert)
     ratio, seen = (expert / d).log(), []
     for limit in (0.1, 0.5, 1.0, 2.0, 8.0):
@@ -80,16 +80,14 @@ def test_bounded_outputs_see_less():
     check_bound("prop-discriminator", torch.stack(seen), whole)
     assert (torch.stack(seen).diff(dim=0) >= 0).all()
     # Tight: where no ratio is cut off, all is seen.
-    inside = ratio.abs().amax((-2, -1)) <= 2
+    inside = ratio.abs().amax((-2, -1)) <= 1
     assert inside.any()
     assert not inside.all()
-    check_identity("prop-discriminator", seen[3][inside], whole[inside])
-    assert (seen[3][~inside] < whole[~inside]).all()
-    # Mutant: any function, scored without the 1 of the conjugate.
-    random = torch.randn(d.shape, generator=draws(9), dtype=F64)
-    value = -(d * random).sum((-2, -1)) - (expert * (-random).exp()).sum((-2, -1))
-    near = value - (value - seen[4]) * 0.999
-    fails(bound("prop-discriminator"), near + 1.01, whole, true=[value + 1, whole])
+    check_identity("prop-discriminator", seen[2][inside], whole[inside])
+    assert (seen[2][~inside] < whole[~inside]).all()
+    # Mutant: the divergence the other way round.
+    other = im.occupancy_divergence(expert, d)
+    fails(bound("prop-discriminator"), seen[4], other, true=[seen[4], whole])
 
 
 def test_a_tanh_that_is_exceeded_would_be_seen():
@@ -122,7 +120,9 @@ def test_dac_is_boosting_with_equal_weights():
         mdp, expert, learner_of("logistic", lambda g: g, expert), step, rounds
     )
     # Mutant: the reward -log(1 - D), which is positive everywhere.
-    other = im.boost_occupancies(mdp, expert, learner_of("logistic", softplus, expert), step, rounds)
+    other = im.boost_occupancies(
+        mdp, expert, learner_of("logistic", softplus, expert), step, rounds
+    )
     fails(identity("prop-dac"), plain.learners, other.learners,
           true=[plain.learners, dac.learners], tolerance=1e-9)  # fmt: skip
     equal = torch.full_like(dac.weights(), 1 / (rounds + 1))
@@ -157,8 +157,10 @@ def test_the_objective_is_the_divergence_at_its_best():
     assert (values <= whole).all()
     # Gradient ascent gets there from anywhere.
     climbed = nu.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([climbed], max_iter=500, tolerance_grad=1e-10,
-                                  tolerance_change=1e-14, line_search_fn="strong_wolfe")  # fmt: skip
+    optimizer = torch.optim.LBFGS(
+        [climbed], max_iter=500, tolerance_grad=1e-10, tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
 
     def closure():
         optimizer.zero_grad()
@@ -233,7 +235,9 @@ def test_the_bias_of_a_minibatch_is_bounded_and_the_bound_is_attained():
     u = [v / mean for v in near]
     variance = ((u[0] - 1) ** 2 + (u[1] - 1) ** 2) / 2
     left = torch.tensor(math.log(mean) - log_mean(near, (0.5, 0.5), 4), dtype=F64)
-    assert check_bound("thm-dice-bias", left, bounds.log_mean_bias_bound(min(u), variance, 4)) > 0.97
+    assert (
+        check_bound("thm-dice-bias", left, bounds.log_mean_bias_bound(min(u), variance, 4)) > 0.97
+    )
 
 
 @pytest.mark.theorem("thm-dice-bias", "bound")
@@ -279,8 +283,9 @@ def test_the_loss_of_boosting_has_no_minibatch_bias():
     total = 0.0
     for i, j in itertools.product(range(18), repeat=2):
         batch = torch.tensor([i, j])
-        total += e[i] * e[j] * im.discriminator_loss(g[batch], g[batch], "reverse_kl",
-                                                     learner_weight=torch.zeros(2, dtype=F64))  # fmt: skip
+        nobody = torch.zeros(2, dtype=F64)
+        value = im.discriminator_loss(g[batch], g[batch], "reverse_kl", learner_weight=nobody)
+        total += e[i] * e[j] * value
     exact = im.discriminator_loss(g, g, "reverse_kl", expert_weight=e, learner_weight=0 * p)
     torch.testing.assert_close(total, exact)
 

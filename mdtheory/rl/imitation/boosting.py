@@ -273,5 +273,6 @@ def _step_sizes(step: Step, rounds: int, like: Tensor) -> Tensor | None:
     sizes = []
     for size in entries:
         require_scale("step", size, like, batch, maximum=1.0, widens=False)
-        sizes.append(torch.as_tensor(size, dtype=like.dtype, device=like.device).expand(batch))
+        one = size if isinstance(size, Tensor) else like.new_full((), size)
+        sizes.append(one.expand(batch))
     return torch.stack(sizes)

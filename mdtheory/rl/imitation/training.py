@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -101,20 +101,20 @@ class Ensemble:
 
     Attributes:
         members: parameters of the learners, in their order; memory of their own.
-        weights: probability of each, shape ``(n,)``.
+        weights: probability of each, float64, shape ``(seeds, n)``.
     """
 
     def __init__(self, policy: SquashedPolicy) -> None:
         self.policy = policy
         self.members: list[list[Tensor]] = []
-        self.weights = torch.ones(0, dtype=torch.float64)
+        self.weights = torch.ones(policy.seeds, 0, dtype=torch.float64)
 
     def add(self, parameters: list[Tensor], weights: Tensor) -> None:
         """Take in a copy of a learner.
 
         Args:
             parameters: of its network; copied, for the network goes on learning.
-            weights: probability of every learner from now on, shape ``(n + 1,)``.
+            weights: probability of every learner from now on, shape ``(seeds, n + 1)``.
         """
         self.members.append([p.detach().clone() for p in parameters])
         self.weights = weights
@@ -129,9 +129,20 @@ class Ensemble:
         Returns:
             An actor; its choice does not change, so it is good for one episode a copy.
         """
-        chances = self.weights.float().to(generator.device).expand(self.policy.seeds, -1)
-        choice = torch.multinomial(chances, episodes, replacement=True, generator=generator)
-        return Drawn(self, choice)
+        return Drawn(self, self.choose(episodes, generator))
+
+    def choose(self, number: int, generator: torch.Generator) -> Tensor:
+        """Draw learners by their weights.
+
+        Args:
+            number: of each seed.
+            generator: source of the choices.
+
+        Returns:
+            Which, int64, shape ``(seeds, number)``.
+        """
+        chances = self.weights.to(generator.device)
+        return torch.multinomial(chances, number, replacement=True, generator=generator)
 
 
 class Drawn:
@@ -173,7 +184,8 @@ class ImitationRecord(NamedTuple):
         interactions: steps of the environment so far, of each seed, int64, ``(K,)``.
         last: mean return of the newest policy (its mean actions), ``(K, seeds)``.
         ensemble: mean return of the ensemble, one learner an episode, ``(K, seeds)``.
-        divergence: what the discriminator's loss says about the divergence, nats, ``(K, seeds)``.
+        divergence: what the loss ``"reverse_kl"`` says about the divergence, a running mean of 1
+            less the loss, nats, ``(K, seeds)``; NaN for the other loss.
         members: the ensemble.
         policy: what is deployed, ``members`` or the newest policy.
     """
@@ -192,9 +204,9 @@ def train_ail_boost(
     generator: torch.Generator,
     *,
     seeds: int,
-    weighting: Weighting = "boost",
-    step: float = 0.05,
-    loss: Loss = "reverse_kl",
+    weighting: Weighting | Sequence[Weighting] = "boost",
+    step: float | Sequence[float] = 0.05,
+    loss: Loss | Sequence[Loss] = "reverse_kl",
     deploy: Deploy = "ensemble",
     settings: ImitationSettings | None = None,
 ) -> ImitationRecord:
@@ -206,7 +218,8 @@ def train_ail_boost(
     weights, and the policy, warm, takes its updates with the discriminator's output as reward,
     which is computed anew at every update.
 
-    DAC in this frame is ``weighting="uniform", loss="logistic", deploy="last"``.
+    DAC in this frame is ``weighting="uniform", loss="logistic", deploy="last"``. ``weighting``,
+    ``step`` and ``loss`` may be sequences with one entry a seed: methods side by side, one program.
 
     Args:
         environment: what to act in, or its name in gymnasium; continuous actions, and episodes that
@@ -270,20 +283,27 @@ class ImitationRun(OffPolicyRun):
         demonstrations: Demonstrations,
         generator: torch.Generator,
         seeds: int,
-        weighting: Weighting = "boost",
-        step: float = 0.05,
-        loss: Loss = "reverse_kl",
+        weighting: Weighting | Sequence[Weighting] = "boost",
+        step: float | Sequence[float] = 0.05,
+        loss: Loss | Sequence[Loss] = "reverse_kl",
         settings: ImitationSettings | None = None,
     ) -> None:
         self.plan = plan = ImitationSettings() if settings is None else settings
         self.environment = environment = as_environment(environment)
         require_count("seeds", seeds)
         require_demonstrations(demonstrations, environment, seeds, generator.device)
-        if weighting not in get_args(Weighting):
-            raise ValueError(f"weighting: expected one of {get_args(Weighting)}, got {weighting!r}")
-        require_kind(loss)
-        self.weighting, self.loss = weighting, loss
-        self.step = require_number("step", step, 0.0, maximum=1.0)
+        self.weightings = _each("weighting", weighting, seeds)
+        for kind in self.weightings:
+            if kind not in get_args(Weighting):
+                raise ValueError(f"weighting: expected one of {get_args(Weighting)}, got {kind!r}")
+        self.steps = _each("step", step, seeds)
+        for size in self.steps:
+            require_number("step", size, 0.0, maximum=1.0)
+        losses: list[str] = _each("loss", loss, seeds)
+        for name in losses:
+            require_kind(name)
+        marks = [name == "logistic" for name in losses]
+        self.logistic = torch.tensor(marks, device=generator.device)
         # A learner is two transitions an update and its own episodes.
         total = plan.rounds * (2 * plan.updates + 2 * plan.samples)
         super().__init__(environment, total, generator, seeds, plan.learner())
@@ -301,10 +321,12 @@ class ImitationRun(OffPolicyRun):
         self.rows: list[tuple[Tensor, ...]] = []
 
     def weights_of(self, n: int) -> Tensor:
-        """Weights of ``n`` learners, float64, shape ``(n,)``."""
-        if self.weighting == "uniform":
-            return torch.full((n,), 1 / n, dtype=torch.float64)
-        return ensemble_weights(n, self.step if self.weighting == "boost" else 1.0)
+        """Weights of ``n`` learners, float64, shape ``(seeds, n)``."""
+        kinds = zip(self.weightings, self.steps, strict=True)
+        sizes = [size if kind == "boost" else 1.0 for kind, size in kinds]
+        weights = ensemble_weights(n, torch.tensor(sizes, dtype=torch.float64))
+        equal = torch.tensor([kind == "uniform" for kind in self.weightings])
+        return torch.where(equal[:, None], 1 / n, weights)
 
     def judge(self, pairs: Tensor) -> Tensor:
         r"""The discriminator :math:`g`, which is the reward.
@@ -365,11 +387,11 @@ class ImitationRun(OffPolicyRun):
         Returns:
             Shape ``(seeds, number, width)``.
         """
-        device = self.generator.device
-        chances = self.ensemble.weights.float().to(device).expand(self.seeds, -1)
-        who = torch.multinomial(chances, number, replacement=True, generator=self.generator)
+        who = self.ensemble.choose(number, self.generator)
         pool = torch.cat(self.pool, 1)
-        which = torch.randint(self.plan.samples, who.shape, generator=self.generator, device=device)
+        which = torch.randint(
+            self.plan.samples, who.shape, generator=self.generator, device=who.device
+        )
         return draw_rows((pool,), who * self.plan.samples + which)[0]
 
     def improve_discriminator(self) -> None:
@@ -379,13 +401,15 @@ class ImitationRun(OffPolicyRun):
         index = torch.randint(self.shown.shape[1], shape, generator=self.generator, device=device)
         (expert,), learner = draw_rows((self.shown,), index), self.draw_pairs(plan.batch)
         out = self.judge(torch.cat([expert, learner], 1))
-        value = loss_unchecked(out[:, : plan.batch], out[:, plan.batch :], self.loss)
+        shown, played = out[:, : plan.batch], out[:, plan.batch :]
+        boosting, logistic = (loss_unchecked(shown, played, kind) for kind in get_args(Loss))
+        value = torch.where(self.logistic, logistic, boosting)
         penalty = gradient_penalty(self.judge, expert, learner, self.generator)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         (value + plan.penalty * penalty).sum().backward()
         self.discriminator_optimizer.step()
-        if self.loss == "reverse_kl":
-            self.divergence = torch.lerp(self.divergence, 1 - value.detach(), 0.1)
+        seen = torch.where(self.logistic, torch.nan, 1 - value.detach())
+        self.divergence = torch.lerp(self.divergence, seen, 0.1)
 
     def improve_critic(self, batch: Transitions) -> None:
         """As in :class:`OffPolicyRun`, with the reward of today's discriminator."""
@@ -411,6 +435,15 @@ class ImitationRun(OffPolicyRun):
             evaluate(drawn, self.environment, random, episodes=episodes),
             self.divergence,
         ))  # fmt: skip
+
+
+def _each(name: str, value: object, seeds: int) -> list[Any]:
+    """One entry for each seed."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value] * seeds
+    if len(value) != seeds:
+        raise ValueError(f"{name}: expected {seeds} entries, one a seed, got {len(value)}")
+    return [*value]
 
 
 def _judged(judge: Judge, steps: Transitions) -> Transitions:
