@@ -148,16 +148,18 @@ def grids() -> list[dict[str, Any]]:
         return {"world": [world], "demos": [demos], "method": methods, "updates": [plan[0]],
                 "disc": [plan[1]], "rounds": [plan[2]], "relabel": [relabel]}  # fmt: skip
 
-    wanted = [grid("pendulum", 1, ["boosting", "BC", "ValueDICE"])]
-    wanted += [grid("pendulum", 1, ["boosting"], plan) for plan in SWEEP[:1]]
-    wanted.append(grid("pendulum", 5, ["boosting", "BC", "ValueDICE"]))
+    offline = ["BC", "ValueDICE"]
+    wanted = [grid("pendulum", 1, ["boosting", *offline])]
+    wanted.append(grid("pendulum", 1, ["boosting"], SWEEP[0]))
+    wanted.append(grid("pendulum", 5, ["boosting", *offline]))
+    if importlib.util.find_spec("dm_control") is not None:
+        wanted.append(grid("suite", 1, ["boosting", *offline]))
+    wanted.append(grid("swingup", 1, ["boosting", *offline]))
     wanted += [grid("pendulum", 1, ["boosting"], plan) for plan in SWEEP[1:]]
     wanted.append(grid("pendulum", 1, ["boosting"], relabel=False))
-    if importlib.util.find_spec("dm_control") is not None:
-        wanted.append(grid("suite", 1, ["boosting", "BC", "ValueDICE"]))
     wanted.append(grid("pendulum", 1, ["IQ-Learn"]))
-    wanted.append(grid("swingup", 1, ["boosting", "BC", "ValueDICE", "IQ-Learn"]))
-    wanted.append(grid("swingup", 5, ["boosting", "BC", "ValueDICE"]))
+    wanted.append(grid("swingup", 1, ["IQ-Learn"]))
+    wanted.append(grid("swingup", 5, ["boosting", *offline]))
     return wanted
 
 
