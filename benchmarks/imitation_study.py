@@ -10,6 +10,7 @@ methods of a setting get the same demonstrations. Scores are (return - random) /
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import time
 from pathlib import Path
@@ -165,10 +166,13 @@ def grids() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run what is missing and write the record."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--finished", action="store_true", help="record what is on disk alone")
+    run = runs.finished_cells if options.parse_args().finished else runs.sweep
     rows: list[dict[str, Any]] = []
     scales: dict[str, str] = {}
     for grid in grids():
-        for cell in runs.sweep(run_cell, grid, seeds=[0], folder=FOLDER):
+        for cell in run(run_cell, grid, seeds=[0], folder=FOLDER):
             told, result = cell.arguments, cell.result
             expert, random = result["expert"], result["random"]
             scales[told["world"]] = f"{told['world']}: expert {expert:.1f}, random {random:.1f}"
