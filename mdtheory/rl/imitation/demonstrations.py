@@ -125,6 +125,9 @@ def demonstrate(
 def refuse_termination(terminated: Tensor) -> None:
     """Raise where an episode ended in a terminal state.
 
+    Args:
+        terminated: marks of a step, any shape.
+
     Raises:
         ValueError: one did. Without absorbing states the length of an episode would give away who
             acted.

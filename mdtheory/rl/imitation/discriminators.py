@@ -78,7 +78,11 @@ def loss_unchecked(
     expert_weight: Tensor | None = None,
     learner_weight: Tensor | None = None,
 ) -> Tensor:
-    """The same, unchecked. The arguments are those of :func:`discriminator_loss`."""
+    """The same, unchecked. The arguments are those of :func:`discriminator_loss`.
+
+    Returns:
+        One loss for each leading index.
+    """
     if kind == "reverse_kl":
         return _mean((-expert).exp(), expert_weight) + _mean(learner, learner_weight)
     return _mean(softplus(-expert), expert_weight) + _mean(softplus(learner), learner_weight)

@@ -170,12 +170,20 @@ def frank_wolfe_gap(d: Tensor, s: Tensor, e: Tensor) -> Tensor:
 
 
 def divergence_unchecked(d: Tensor, e: Tensor) -> Tensor:
-    """The same, unchecked. The arguments are those of :func:`occupancy_divergence`."""
+    """The same, unchecked. The arguments are those of :func:`occupancy_divergence`.
+
+    Returns:
+        Divergences in nats.
+    """
     return kl(d.log().flatten(-2), e.log().flatten(-2))
 
 
 def gap_unchecked(d: Tensor, s: Tensor, e: Tensor) -> Tensor:
-    """The same, unchecked. The arguments are those of :func:`frank_wolfe_gap`."""
+    """The same, unchecked. The arguments are those of :func:`frank_wolfe_gap`.
+
+    Returns:
+        Gaps in nats.
+    """
     away = d - s
     # What neither visits plays no part, whatever the logarithm is there.
     return torch.where(away == 0, 0.0, (d.log() - e.log()) * away).sum((-2, -1))
