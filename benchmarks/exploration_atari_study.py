@@ -12,6 +12,7 @@ walk. The rivals begin every episode at the start.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Hashable
 from pathlib import Path
@@ -42,9 +43,7 @@ PLAN = (
     ("pitfall", "pixels"),
     ("pitfall", "random"),
 )
-ORDER = [
-    ([seed], run) for plan in (PLAN[:4], PLAN[4:]) for seed in range(SEEDS) for run in plan
-]
+ORDER = [([seed], run) for plan in (PLAN[:4], PLAN[4:]) for seed in range(SEEDS) for run in plan]
 
 
 def pixel_cell(game: Atari) -> Hashable:
@@ -106,7 +105,7 @@ def run_game(game: str, mode: str, steps: int, seed: int) -> dict[str, Any]:
     result["rooms"] = thin_rooms(rooms, steps)
     result["first"] = [
         [after.simulated, after.replayed, after.best]
-        for before, after in zip(curve, curve[1:], strict=False)
+        for before, after in itertools.pairwise(curve)
         if after.best > before.best
     ]
     result["seconds"] = time.process_time() - begin

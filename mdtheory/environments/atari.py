@@ -16,11 +16,11 @@ from mdtheory.environments.simulators import Simulator
 
 
 class Atari(Simulator):
-    """A game of the Atari 2600, without sticky actions; it is over when a life is lost.
+    r"""A game of the Atari 2600, without sticky actions; it is over when a life is lost.
 
     Args:
         game: its name in ``ale-py``, such as ``"montezuma_revenge"``.
-        skip: frames that an action is held, :math:`\\ge 1`.
+        skip: frames that an action is held, :math:`\ge 1`.
         death: a byte of the memory that is not 0 while a death is shown, -1 for none: the pictures
             of a death are no places to return to.
 

@@ -113,9 +113,7 @@ def play(simulator: Simulator, actions: list[int]) -> tuple[float, bool]:
         if over:
             raise ValueError(f"actions: expected none after the end, got {len(actions)} in all")
         if not 0 <= action < simulator.actions:
-            raise ValueError(
-                f"actions: expected numbers below {simulator.actions}, got {action!r}"
-            )
+            raise ValueError(f"actions: expected numbers below {simulator.actions}, got {action!r}")
         reward, over = simulator.step(action)
         total += reward
     return total, over

@@ -1,4 +1,4 @@
-"""The archive: for each cell the best known way to it, how often it was used, and what to try next."""
+"""The archive: for each cell the best known way to it, and which cell to return to next."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ class Choice(NamedTuple):
     """A cell chosen to return to, as it was when it was chosen.
 
     Attributes:
-        index: its place in the archive.
+        place: where the cell stands in the archive.
         snapshot: the state to restore.
         score: sum of the rewards on the way there.
         length: steps of the way.
         node: where the way ends in the tree of all steps.
     """
 
-    index: int
+    place: int
     snapshot: Any
     score: float
     length: int
@@ -270,7 +270,7 @@ class Archive:
         Returns:
             How many ways were kept.
         """
-        start, node, made, kept = choice.index, choice.node, 0, 0
+        start, node, made, kept = choice.place, choice.node, 0, 0
         self.chosen[start] += 1
         self.since_new[start] += 1
         self.seen[start] += 1
@@ -297,8 +297,10 @@ class Archive:
         Returns:
             Float64, shape ``(cells,)``.
         """
-        counts = (torch.tensor(c, dtype=F64) for c in (self.seen, self.chosen, self.since_new))
-        weight = selection_weights(*counts, rule=self.rule)
+        seen, chosen, since = (
+            torch.tensor(c, dtype=F64) for c in (self.seen, self.chosen, self.since_new)
+        )
+        weight = selection_weights(seen, chosen, since, rule=self.rule)
         if DONE in self.index:
             weight[self.index[DONE]] = 0.0
         return weight

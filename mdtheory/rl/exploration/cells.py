@@ -1,4 +1,4 @@
-"""Cells: what counts as the same place. Pictures scaled down, and a scale found from what is seen."""
+"""Cells: what counts as the same place; pictures scaled down, by a scale that suits them."""
 
 from __future__ import annotations
 

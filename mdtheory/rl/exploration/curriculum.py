@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mdtheory.agents.distributions import Categorical
 from mdtheory.agents.policies import Policy
 from mdtheory.checks import require_count, require_number
 from mdtheory.environments import Environment, TimeStep, World
@@ -163,5 +164,6 @@ def tabulate(policy: Policy, game: TableGame) -> Tensor:
     moves = torch.eye(actions).repeat(game.states, 1)
     seen = torch.cat([features, moves], 1).to(device).expand(seeds, -1, -1)
     law = policy.law(policy.see(seen))
+    assert isinstance(law, Categorical)
     table = law.logits.double().softmax(-1)
     return torch.cat([table, table.new_full((seeds, 1, actions), 1 / actions)], 1)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_count, require_number, require_scale
+from mdtheory.checks import require_count, require_scale
 from mdtheory.convex.mirror_maps import dual_step
 from mdtheory.rl.exploration.tables import F64, TableGame
 
@@ -30,9 +30,7 @@ class CombinationLock(TableGame):
         ValueError: a number out of range.
     """
 
-    def __init__(
-        self, depth: int, actions: int, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, depth: int, actions: int, generator: torch.Generator | None = None) -> None:
         require_count("depth", depth)
         require_count("actions", actions, 2)
         source = torch.Generator().manual_seed(0) if generator is None else generator
@@ -80,15 +78,14 @@ def lock_recursion(actions: int, depth: int, explore: float) -> float:
     The arguments are those of :func:`lock_trials`.
     """
     a, h, k = _lock(actions, depth, explore)
+    most = int(min(k, h))
     left = [0.0] * (h + 2)  # left[n]: from n depths in the archive; h + 1 stands for open
     for n in range(h, 0, -1):
         reach = [
-            sum(float(a) ** (d - m) for d in range(max(0, m - min(k, h)), n)) / n
+            sum(float(a) ** (d - m) for d in range(max(0, m - most), n)) / n
             for m in range(n, h + 1)
         ]
-        ahead = sum(
-            (reach[m - n] - reach[m + 1 - n]) * left[m + 1] for m in range(n, h)
-        )
+        ahead = sum((reach[m - n] - reach[m + 1 - n]) * left[m + 1] for m in range(n, h))
         left[n] = (1 + ahead) / reach[0]
     return left[1]
 
@@ -206,7 +203,7 @@ def lock_descent(
     require_count("iterations", iterations, 0)
     eta = torch.as_tensor(step_size, dtype=F64)
     require_scale("step_size", eta, eta, strict=True)
-    dual = torch.zeros(*eta.shape, depth, actions, dtype=F64)
+    dual = eta.new_zeros(*eta.shape, depth, actions)
     chances = []
     for step in range(iterations + 1):
         log_policy = dual.log_softmax(-1)
@@ -240,7 +237,9 @@ def mirror_bound(actions: int, depth: int, step_size: Tensor, iterations: int) -
     Returns:
         Bounds on 1 minus the chance, shape ``(iterations + 1, ...)``.
     """
-    count = torch.arange(1, iterations + 2, dtype=F64).reshape(-1, *[1] * step_size.ndim)
+    count = _column(1, iterations + 1, step_size)
+        -1, *[1] * step_size.ndim
+    )
     return depth * (1 + math.log(actions) / step_size) / count
 
 
@@ -259,31 +258,17 @@ def gradient_bound(actions: int, depth: int, step_size: Tensor, iterations: int)
     Returns:
         Bounds on the chance, shape ``(iterations + 1, ...)``.
     """
-    count = torch.arange(iterations + 1, dtype=F64).reshape(-1, *[1] * step_size.ndim)
+    count = _column(0, iterations, step_size)
+        -1, *[1] * step_size.ndim
+    )
     below = float(actions) ** depth - step_size * depth * (1 - 1 / actions) * count
     return torch.where(below > 0, 1 / below, torch.inf)
 
 
-def derailment(steps: int, slip: float) -> float:
-    r"""Chance to get back to a place that is ``steps`` away, proposition ``prop-derailment``.
-
-    :math:`(1 - \varepsilon)^L` where each step slips with chance :math:`\varepsilon`, and a slip
-    is fatal.
-
-    Args:
-        steps: L, at least 0.
-        slip: :math:`\varepsilon` in [0, 1].
-
-    Returns:
-        The chance.
-
-    Raises:
-        ValueError: a number out of range.
-    """
-    require_count("steps", steps, 0)
-    if require_number("slip", slip, 0.0) > 1:
-        raise ValueError(f"slip: expected a probability, got {slip!r}")
-    return (1 - slip) ** steps
+def _column(first: int, last: int, like: Tensor) -> Tensor:
+    """Whole numbers along a first axis before those of a tensor."""
+    count = torch.arange(first, last + 1, dtype=F64, device=like.device)
+    return count.reshape(-1, *[1] * like.ndim)
 
 
 def _lock(actions: int, depth: int, explore: float) -> tuple[int, int, float]:

@@ -121,8 +121,8 @@ def count_bonus(
         Strehl and Littman (2008), the bonus; Watkins and Dayan (1992), the learner.
     """
     require_simulator("environment", environment)
-    for name, value in (("steps", steps), ("patience", patience), ("limit", limit)):
-        require_count(name, value)
+    for name, count in (("steps", steps), ("patience", patience), ("limit", limit)):
+        require_count(name, count)
     require_number("bonus", bonus, 0.0)
     for name, number in (("rate", rate), ("discount", discount), ("random", random)):
         if require_number(name, number, 0.0) > 1:

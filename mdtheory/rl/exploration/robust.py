@@ -134,9 +134,7 @@ def robustify(
     return Robust(learner.log_policy.exp(), int(start.max()), success)
 
 
-def move_back(
-    index: Tensor, successes: Tensor, threshold: float = 0.2, back: int = 2
-) -> Tensor:
+def move_back(index: Tensor, successes: Tensor, threshold: float = 0.2, back: int = 2) -> Tensor:
     """Where episodes begin next: earlier, once enough of them do as well as the demonstration.
 
     Args:
@@ -165,9 +163,7 @@ class Ways(NamedTuple):
     lengths: Tensor
 
 
-def ways_of(
-    game: TableGame, demonstrations: Sequence[Sequence[int]], device: torch.device
-) -> Ways:
+def ways_of(game: TableGame, demonstrations: Sequence[Sequence[int]], device: torch.device) -> Ways:
     """Demonstrations as states and rewards.
 
     Args:

@@ -233,7 +233,9 @@ def follow(game: TableGame, actions: Sequence[int]) -> tuple[Tensor, Tensor]:
     """
     if len(actions) == 0:
         raise ValueError("actions: expected at least one")
-    states, rewards, here, over = [], [], game.initial, False
+    states: list[int] = []
+    rewards: list[float] = []
+    here, over = game.initial, False
     for action in actions:
         if over or not 0 <= action < game.actions:
             what = "none after the end" if over else f"numbers below {game.actions}"
