@@ -74,7 +74,7 @@ def run_game(game: str, mode: str, steps: int, seed: int) -> dict[str, Any]:
             play = random_play(atari, cell, steps, generator)
         else:
             play = count_bonus(
-                atari, cell, steps, generator, bonus=0.1, rate=0.2, random=0.05, patience=8,
+                atari, cell, steps, generator, bonus=0.1, rate=0.2, patience=8,
                 sign=True,
             )  # fmt: skip
         curve = play.curve

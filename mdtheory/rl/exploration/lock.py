@@ -238,8 +238,6 @@ def mirror_bound(actions: int, depth: int, step_size: Tensor, iterations: int) -
         Bounds on 1 minus the chance, shape ``(iterations + 1, ...)``.
     """
     count = _column(1, iterations + 1, step_size)
-        -1, *[1] * step_size.ndim
-    )
     return depth * (1 + math.log(actions) / step_size) / count
 
 
@@ -259,8 +257,6 @@ def gradient_bound(actions: int, depth: int, step_size: Tensor, iterations: int)
         Bounds on the chance, shape ``(iterations + 1, ...)``.
     """
     count = _column(0, iterations, step_size)
-        -1, *[1] * step_size.ndim
-    )
     below = float(actions) ** depth - step_size * depth * (1 - 1 / actions) * count
     return torch.where(below > 0, 1 / below, torch.inf)
 

@@ -88,7 +88,7 @@ def count_bonus(
     random: float = 0.0,
     patience: int = 1,
     limit: int = 4500,
-    optimism: float = 0.0,
+    optimism: float | None = None,
     sign: bool = False,
 ) -> Play:
     r"""Q-learning on cells with a reward for what was seldom seen; episodes from the start.
@@ -107,7 +107,9 @@ def count_bonus(
         random: chance of a random action.
         patience: steps that an action is held while the cell stays the same.
         limit: steps of an episode at most.
-        optimism: first value of every action.
+        optimism: first value of every action; by default :math:`\beta / (1 - \gamma)`, as if every
+            step to come were the first. With 0 the learner stays with the first action that it
+            tries, whose bonus is above it.
         sign: whether the values see only the sign of the game's reward.
 
     Returns:
@@ -124,9 +126,13 @@ def count_bonus(
     for name, count in (("steps", steps), ("patience", patience), ("limit", limit)):
         require_count(name, count)
     require_number("bonus", bonus, 0.0)
-    for name, number in (("rate", rate), ("discount", discount), ("random", random)):
+    for name, number in (("rate", rate), ("random", random)):
         if require_number(name, number, 0.0) > 1:
             raise ValueError(f"{name}: expected a number in [0, 1], got {number!r}")
+    if require_number("discount", discount, 0.0) >= 1:
+        raise ValueError(f"discount: expected a number in [0, 1), got {discount!r}")
+    if optimism is None:
+        optimism = bonus / (1 - discount)
     actions = environment.actions
     values: dict[object, list[float]] = {}
     counts: dict[object, list[int]] = {}
