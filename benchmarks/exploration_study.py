@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ STICKY, DISCOUNT = 0.25, 0.99
 # Method and steps; Go-Explore by cells and rule.
 METHODS = (
     ("pixel 2021", 150_000), ("pixel uniform", 150_000), ("pixel 2019", 150_000),
-    ("domain 2021", 150_000), ("random", 600_000), ("count", 1_000_000), ("greedy", 600_000),
+    ("domain 2021", 150_000), ("random", 200_000), ("count", 1_000_000), ("greedy", 200_000),
 )  # fmt: skip
 ROBUST = ("backward", "start", "noiseless")
 NETWORK = OnPolicySettings(
@@ -74,7 +75,7 @@ def explore(maze: int, method: str, steps: int, seed: int) -> dict[str, Any]:
         ).curve  # fmt: skip
     # The treasure is the only reward of 10.
     first = next(
-        ((b.simulated, b.replayed) for a, b in zip(curve, curve[1:], strict=False)
+        ((b.simulated, b.replayed) for a, b in itertools.pairwise(curve)
          if b.best - a.best >= TREASURE), None,
     )  # fmt: skip
     last = curve[-1]
@@ -107,10 +108,10 @@ def make_robust(maze: int, how: str, steps: int, seed: int) -> dict[str, Any]:
         sticky=0.0 if how == "noiseless" else STICKY, steps=steps, curriculum=how != "start",
     )  # fmt: skip
     # The demonstration itself: its actions where it was, and equal chances elsewhere.
-    clone, here, before = mdp.uniform_policy(), 0, 0
+    clone, here = mdp.uniform_policy(), 0
     for action in way:
         clone[4 * here : 4 * here + 4] = torch.eye(4, dtype=clone.dtype)[action]
-        here, before = int(game.next[here, action]), action
+        here = int(game.next[here, action])
     return {
         "length": len(way),
         "optimum": best,
@@ -157,10 +158,10 @@ def main() -> None:
         "command": "python benchmarks/exploration_study.py",
         "device": runs.describe_device(torch.device("cpu")),
     }
-    if only in (None, "explore"):
-        record_exploration(shared)
     if only in (None, "robust"):
         record_robust(shared)
+    if only in (None, "explore"):
+        record_exploration(shared)
     if only in (None, "network"):
         record_networks(shared)
 
@@ -190,10 +191,10 @@ def record_exploration(shared: dict[str, Any]) -> None:
               f"{sum(c.result['seconds'] for c in cells):.0f} s", flush=True)  # fmt: skip
     note = (
         f"KeyDoorMaze(3, 5, 3, 0.18) from generators 0 to {MAZES - 1}; Go-Explore: walks of 50 "
-        "steps, mean hold 4, 10 cells a batch, method is cells and rule; count: Q-learning on true "
-        "states, bonus 1/sqrt(N(s, a)), rate 1, first value 5; greedy: without bonus, random action "
-        "with chance 0.1; episodes of at most 300 steps. first: steps simulated until the treasure, "
-        "replayed: the same with every return played again, nan: not within the budget"
+        "steps, mean hold 4, 10 cells a batch, method is cells and rule; count: Q-learning on "
+        "true states, bonus 1/sqrt(N(s, a)), rate 1, first value 5; greedy: without bonus, random "
+        "action with chance 0.1; episodes of at most 300 steps. first: steps simulated until the "
+        "treasure, replayed: the same with every return played again, nan: not within the budget"
     )
     _write("exploration_study", rows, shared | {"seeds": SEEDS}, note)
     _write("exploration_curves", curves, shared | {"seeds": SEEDS}, note + "; maze 0 only")
@@ -203,11 +204,8 @@ def record_robust(shared: dict[str, Any]) -> None:
     """Phase two on tables."""
     rows = []
     for how in ROBUST:
-        grid = {
-            "maze": range(MAZES),
-            "how": [how],
-            "steps": [3_000_000 if how == "backward" else 1_000_000],
-        }
+        steps = 2_000_000 if how == "backward" else 500_000
+        grid = {"maze": range(MAZES), "how": [how], "steps": [steps]}
         for cell in runs.sweep(make_robust, grid, seeds=range(5), folder=FOLDER):
             told, result = cell.arguments, cell.result
             rows.append({
@@ -219,8 +217,8 @@ def record_robust(shared: dict[str, Any]) -> None:
             print(rows[-1], flush=True)
     _write("exploration_robust", rows, shared | {"seeds": 5}, (
         f"robustify under sticky actions with chance {STICKY}, discount {DISCOUNT}, one "
-        "demonstration of a phase one of 150,000 steps; share: exact value at the start over the "
-        "exact optimum; cloned: the demonstration's actions in its states, equal chances elsewhere; "
+        "demonstration of a phase one of 150,000 steps; share: exact value at the start over "
+        "the exact optimum; cloned: the demonstration's actions in its states, else equal chances; "
         "blind: chance to stand before the last action when played blindly; start: without "
         "curriculum; noiseless: trained without sticky actions, evaluated with them"
     ))  # fmt: skip
@@ -229,7 +227,7 @@ def record_robust(shared: dict[str, Any]) -> None:
 def record_networks(shared: dict[str, Any]) -> None:
     """Phase two, and no phase one, with networks in the book's own loop."""
     rows = []
-    for how, steps in (("start", 300_000), ("backward", 1_200_000)):
+    for how, steps in (("start", 200_000), ("backward", 1_000_000)):
         grid = {"maze": [0], "how": [how], "steps": [steps]}
         for cell in runs.sweep(train_network, grid, seeds=[0], folder=FOLDER):
             result = cell.result
@@ -249,8 +247,8 @@ def record_networks(shared: dict[str, Any]) -> None:
                 ]  # fmt: skip
     _write("exploration_networks", rows, shared | {"seeds": 2}, (
         "train_on_policy (MDPO, copies 64, horizon 64, two layers of 64, Adam 1e-3, step size 1 "
-        "constant) on maze 0; start: five seeds without sticky actions from the start, best: highest "
-        "mean return of an iteration; backward: BackwardGame with sticky actions 0.25, one "
+        "constant) on maze 0; start: five seeds without sticky actions from the start, best: the "
+        "highest mean return of an iteration; backward: BackwardGame with sticky actions 0.25, one "
         "demonstration, two seeds; share: exact value over the exact optimum, index: where "
         "episodes begin"
     ))  # fmt: skip
