@@ -32,7 +32,7 @@ from mdtheory.rl.mdpo.on_policy import OnPolicyRun
 from mdtheory.rl.policy_mirror_descent import evaluate, value_iteration
 
 FOLDER = Path(".cache") / "exploration_study"
-MAZES, SEEDS, LIMIT = 3, 10, 300
+MAZES, SEEDS, ROBUST_SEEDS, LIMIT = 3, 10, 3, 300
 TREASURE = 10.0
 STICKY, DISCOUNT = 0.25, 0.99
 # Method and steps; Go-Explore by cells and rule.
@@ -204,9 +204,9 @@ def record_robust(shared: dict[str, Any]) -> None:
     """Phase two on tables."""
     rows = []
     for how in ROBUST:
-        steps = 2_000_000 if how == "backward" else 500_000
+        steps = 2_000_000 if how == "backward" else 300_000
         grid = {"maze": range(MAZES), "how": [how], "steps": [steps]}
-        for cell in runs.sweep(make_robust, grid, seeds=range(5), folder=FOLDER):
+        for cell in runs.sweep(make_robust, grid, seeds=range(ROBUST_SEEDS), folder=FOLDER):
             told, result = cell.arguments, cell.result
             rows.append({
                 "maze": told["maze"], "how": how, "seed": cell.seed, "budget": told["steps"],
@@ -215,7 +215,7 @@ def record_robust(shared: dict[str, Any]) -> None:
                 "index": result["index"], "seconds": f"{result['seconds']:.1f}",
             })  # fmt: skip
             print(rows[-1], flush=True)
-    _write("exploration_robust", rows, shared | {"seeds": 5}, (
+    _write("exploration_robust", rows, shared | {"seeds": ROBUST_SEEDS}, (
         f"robustify under sticky actions with chance {STICKY}, discount {DISCOUNT}, one "
         "demonstration of a phase one of 150,000 steps; share: exact value at the start over "
         "the exact optimum; cloned: the demonstration's actions in its states, else equal chances; "
@@ -227,7 +227,7 @@ def record_robust(shared: dict[str, Any]) -> None:
 def record_networks(shared: dict[str, Any]) -> None:
     """Phase two, and no phase one, with networks in the book's own loop."""
     rows = []
-    for how, steps in (("start", 200_000), ("backward", 1_000_000)):
+    for how, steps in (("start", 200_000), ("backward", 600_000)):
         grid = {"maze": [0], "how": [how], "steps": [steps]}
         for cell in runs.sweep(train_network, grid, seeds=[0], folder=FOLDER):
             result = cell.result
