@@ -88,13 +88,13 @@ def action_changes(actions: Sequence[int]) -> Tensor:
 def policy_slope(mdp: TabularMDP, policy: Tensor, law: Tensor) -> Tensor:
     r"""The steepest ascent of the value from a law of first states, over all other policies.
 
-    Equation ``eq-policy-slope``: :math:`\max_{\bar\pi}\langle\nabla_\pi V^\pi(\mu), \bar\pi - \pi
-    \rangle = \frac{1}{1-\gamma} \sum_s d_\mu^\pi(s) \max_a A^\pi(s, a)`.
+    Equation ``eq-policy-slope``: :math:`\max_{\pi'}\langle\nabla_\pi V^\pi(\rho), \pi' - \pi
+    \rangle = \frac{1}{1-\gamma} \sum_s d_\rho^\pi(s) \max_a A^\pi(s, a)`.
 
     Args:
         mdp: the processes.
         policy: probabilities, shape ``(..., S, A)``.
-        law: of the first state, :math:`\mu`, shape ``(..., S)``.
+        law: of the first state, :math:`\rho`, shape ``(..., S)``.
 
     Returns:
         The slope, at least 0, shape ``(...)``.
