@@ -16,9 +16,9 @@ from torch import Tensor
 
 from mdtheory import runs
 from mdtheory.device import default_device
-from mdtheory.nlhf.nash_md import SequenceSpace
 from mdtheory.nlhf.online_preference import dpo_loss, ipo_contrast_loss, slic_loss
 from mdtheory.nlhf.reward_models import bradley_terry
+from mdtheory.sequences import SequenceSpace
 
 TOKENS, LENGTH, BATCH, STEPS, RATE, WEIGHT = 4, 4, 32, 1500, 0.03, 0.125
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -66,6 +66,24 @@ def require_tensor(name: str, value: object, event_dims: int = 1) -> Tensor:
     return value
 
 
+def require_integers(name: str, value: object) -> Tensor:
+    """A tensor of integers (int64), such as indices or labels.
+
+    Raises:
+        TypeError: no tensor, or of another type.
+    """
+    return _of_type(name, value, torch.int64, "integers (int64)")
+
+
+def require_truths(name: str, value: object) -> Tensor:
+    """A tensor of truth values.
+
+    Raises:
+        TypeError: no tensor, or of another type.
+    """
+    return _of_type(name, value, torch.bool, "truth values (bool)")
+
+
 def require_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     """Two tensors of one dtype on one device: nothing is moved or cast silently.
 
@@ -331,6 +349,13 @@ def require_extra(module: str, extra: str) -> ModuleType:
         raise ImportError(
             f"{module} is not installed; install it with: pip install 'mdtheory[{extra}]'"
         ) from error
+
+
+def _of_type(name: str, value: object, dtype: torch.dtype, words: str) -> Tensor:
+    if isinstance(value, Tensor) and value.dtype == dtype:
+        return value
+    came = value.dtype if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"{name}: expected a tensor of {words}, got {came}")
 
 
 def _range(what: str, minimum: float, maximum: float, strict: bool, infinite: bool) -> str:

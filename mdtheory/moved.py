@@ -16,6 +16,7 @@ from types import ModuleType
 MOVED: dict[str, str] = {
     "mdtheory.convex.mirror_maps.dual_step_unchecked": "mdtheory.convex.mirror_maps.dual_step",
     "mdtheory.nlhf.nash_md.regularized_exploitability": "mdtheory.nlhf.games.exploitability",
+    "mdtheory.nlhf.nash_md.sequences": "mdtheory.sequences",
     "mdtheory.rl.mdpo.advantages": "mdtheory.agents.advantages",
     "mdtheory.rl.mdpo.checkpoints": "mdtheory.agents.checkpoints",
     "mdtheory.rl.mdpo.distributions": "mdtheory.agents.distributions",

@@ -21,11 +21,17 @@ def numbers(device: str, dtype: torch.dtype, *shape: int) -> Tensor:
 def agrees_with_the_cpu(
     case: Case, device: str, dtype: torch.dtype, view: Callable[[Tensor], Tensor] = lambda x: x
 ) -> None:
-    """The results of a case are on the device, of the dtype, and those of the CPU in float64."""
+    """The results of a case are on the device, of the dtype, and those of the CPU in float64.
+
+    Truth values have no dtype to keep, and are the same.
+    """
     exact = case("cpu", torch.float64)
     tolerance = 1e-9 if dtype == torch.float64 else 2e-3
     for ours, theirs in zip(case(device, dtype), exact, strict=True):
         assert ours.device.type == device
+        if theirs.dtype == torch.bool:
+            assert torch.equal(ours.cpu(), theirs)
+            continue
         assert ours.dtype == dtype
         torch.testing.assert_close(
             view(ours.cpu().double()), view(theirs), rtol=tolerance, atol=tolerance

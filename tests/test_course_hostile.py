@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -14,8 +12,7 @@ import psutil
 import pytest
 
 from mdtheory.course import Allowance, Limits, grade, report
-from mdtheory.course.sandbox import WORDS
-from tests.classroom import LARGEST, TOTAL, make_course, submit
+from tests.classroom import LARGEST, make_course, submit
 
 LIMITS = Limits(notebook=60, cell=15, allowance=Allowance(memory=2 * 2**30, processes=64))
 
@@ -381,98 +378,3 @@ def test_the_record_says_which_walls_stood(class_of_hostile):
     course, _, _, _, _ = class_of_hostile
     stored = json.loads((course / "marks" / "mirror_maps" / "ada.json").read_text("utf-8"))
     assert stored["walls"] in ("user", "bubblewrap")
-
-
-# Without walls ---------------------------------------------------------------------------------
-
-
-def test_limits_alone_are_said_loudly_and_hold(tmp_path):
-    from mdtheory.course.reporting import warnings_of
-
-    course = make_course(tmp_path / "course")
-    submit(course, "ada")
-    memory = "import time\nhoard = bytearray(3 * 2**30)\ntime.sleep(600)"
-    submit(course, "memory", largest=memory)
-    submit(course, "patient", largest=f"import time\ntime.sleep(1.5)\n{LARGEST}")
-    left = tmp_path / "left"
-    behind = f"""
-        import os, time
-        if os.fork() == 0:
-            os.setsid()
-            if os.fork() == 0:
-                time.sleep(5)
-                open({str(left)!r}, 'w').write('x')
-            os._exit(0)
-        """
-    submit(course, "behind", largest=LARGEST + code(behind))
-    said = []
-    limits = Limits(notebook=60, cell=15, allowance=Allowance(memory=2 * 2**30))
-    results = {
-        result.student: result
-        for result in grade(course, "mirror_maps", limits, walls=["limits"], say=said.append)
-    }
-    assert results["ada"].score == 4
-    assert results["behind"].score == 4
-    assert results["patient"].score == 4
-    assert results["memory"].score == 2
-    told = results["memory"].reason + str(results["memory"].verdicts)
-    assert "memory" in told.lower()
-    assert WORDS["limits"] in said
-    [warning] = warnings_of(course)
-    assert "NOT ISOLATED, LIMITS ALONE" in warning
-    time.sleep(6)
-    assert not left.exists()
-
-
-def test_walls_that_cannot_be_built_are_left_for_the_next(tmp_path, monkeypatch):
-    course = make_course(tmp_path / "course")
-    submit(course, "ada")
-    monkeypatch.setattr("mdtheory.course.sandbox._program", lambda name: "/bin/false")
-    said = []
-    [result] = grade(course, "mirror_maps", LIMITS, say=said.append)
-    assert result.score == 4
-    assert said[-1] == WORDS["limits"]
-    assert any("not possible here" in words for words in said)
-    assert TOTAL
-
-
-def test_a_judge_that_hangs_is_ended_and_costs_one_problem(tmp_path):
-    from mdtheory.course.judging import Judge
-    from mdtheory.course.marking import load_grader
-
-    text = """
-    import time
-    POINTS, FORBIDDEN = {'a': 1, 'b': 1}, {}
-    def check_a(call, generator):
-        if float(call('a', 1.0)) == 5:
-            time.sleep(600)
-        return 1.0
-    def check_b(call, generator):
-        return float(float(call('b', 1.0)) == 5)
-    """
-    path = tmp_path / "convex" / "mirror_maps.py"
-    path.parent.mkdir()
-    path.write_text(textwrap.dedent(text), "utf-8")
-    import numpy as np
-
-    judge = Judge(load_grader(path), path, 1, seconds=5)
-    five = {0: np.array(5.0)}
-    try:
-        first, second = judge({"a": five, "b": five})
-        assert (first.outcome, second.outcome) == ("could not run", "right")
-        assert "took too long or too much memory" in first.words[0]
-        first, second = judge({"a": {0: np.array(1.0)}, "b": five})
-        assert (first.outcome, second.outcome) == ("right", "right")
-    finally:
-        judge.close()
-
-
-def test_the_walls_are_named_by_the_command(tmp_path):
-    course = make_course(tmp_path / "course")
-    submit(course, "ada")
-    command = [sys.executable, "-m", "mdtheory", "course", "grade", str(course), "mirror_maps"]
-    done = subprocess.run(
-        [*command, "--walls", "limits"], capture_output=True, text=True, check=True
-    )
-    assert "LIMITS ALONE" in done.stderr
-    assert "LIMITS ALONE" in done.stdout.splitlines()[-1]

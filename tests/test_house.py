@@ -107,6 +107,12 @@ def test_a_workshop_is_explained_by_a_chapter(workshop):
         assert re.search(r"chapters?\s'", said, re.IGNORECASE), path
 
 
+@pytest.mark.parametrize("workshop", sorted(WORKSHOPS))
+def test_a_workshop_has_its_tests_and_its_page_in_the_reference(workshop):
+    assert list((ROOT / "tests" / workshop).glob(f"test_{workshop}*.py"))
+    assert f"book/api/{workshop}" in pages(ROOT)
+
+
 def test_workshops_import_each_other_in_no_circle():
     found = {
         workshop: {

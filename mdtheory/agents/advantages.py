@@ -8,7 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdtheory.checks import require_number, require_same_kind, require_shape, require_tensor
+from mdtheory.checks import (
+    require_number,
+    require_same_kind,
+    require_shape,
+    require_tensor,
+    require_truths,
+)
 
 
 def generalized_advantages(
@@ -59,9 +65,7 @@ def generalized_advantages(
     require_shape("values", values, (rewards.shape[0] + 1, *rewards.shape[1:]))
     marks = {"terminated": terminated, "truncated": truncated}
     for name, mark in (marks if resets is None else {**marks, "resets": resets}).items():
-        if not isinstance(mark, Tensor) or mark.dtype != torch.bool:
-            raise TypeError(f"{name}: expected a bool tensor, got {_kind(mark)}")
-        require_shape(name, mark, tuple(rewards.shape))
+        require_shape(name, require_truths(name, mark), tuple(rewards.shape))
     for name, number in {"discount": discount, "gae_lambda": gae_lambda}.items():
         if require_number(name, number, 0.0) > 1:
             raise ValueError(f"{name}: expected a number in [0, 1], got {number!r}")
@@ -133,7 +137,3 @@ def standardize(advantages: Tensor, weight: Tensor) -> Tensor:
     # Equal advantages say nothing about actions: what rounding leaves of them is not blown up.
     differ = deviation > 64 * torch.finfo(scaled.dtype).eps
     return torch.where(counts & differ, centred / torch.where(differ, deviation, 1.0), 0.0)
-
-
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

@@ -110,6 +110,7 @@ class Warm:
         self.other_user = os.geteuid() == 0 or kind == "user"
         self._lock, self._numbers = threading.Lock(), itertools.count()
         layout = [] if kind == "limits" else _layout(library, hidden)
+        self._python_below_tmp = any(words[-1].startswith("/tmp/") for words in layout)
         walls = kind != "limits"
         config = {
             "build": kind == "user",
@@ -171,6 +172,7 @@ class Warm:
         """
         order = {
             "walls": self.kind != "limits",
+            "python_below_tmp": self._python_below_tmp,
             "user": _user(next(self._numbers)) if self.other_user else 0,
             "memory": allowance.memory,
             "files": allowance.files,
@@ -275,7 +277,7 @@ def _extra_path() -> list[str]:
 
 def _layout(library: Path, hidden: list[Path]) -> list[list[str]]:
     """The root folder that students' processes see."""
-    layout: list[list[str]] = []
+    layout = [["scratch", "/tmp"]]  # first, for a Python may lie below it
     for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         if os.path.islink(name):
             layout.append(["link", os.readlink(name), name])
@@ -304,7 +306,7 @@ def _layout(library: Path, hidden: list[Path]) -> list[list[str]]:
         real = path.resolve()
         if real.is_dir() and any(real.is_relative_to(other) for other in mounted):
             layout.append(["hide", str(real)])
-    layout += [["folder", name] for name in ("/proc", "/dev/shm", "/tmp", "/mdtheory/work", BOOK)]
+    layout += [["folder", name] for name in ("/proc", "/dev/shm", "/mdtheory/work", BOOK)]
     return [*layout, ["bind", str(library), BOOK]]
 
 
@@ -320,8 +322,10 @@ def _for_bubblewrap(layout: list[list[str]]) -> list[str]:
             words += ["--dev-bind" if device else "--ro-bind", *rest]
         elif kind == "link":
             words += ["--symlink", *rest]
+        elif kind == "scratch":
+            words += ["--tmpfs", *rest]
         elif kind == "hide":
             words += ["--tmpfs", *rest, "--remount-ro", *rest]
         else:
             words += ["--dir", *rest]
-    return [*words, "--proc", "/proc", "--remount-ro", "/", "--tmpfs", "/tmp", "--chdir", "/"]
+    return [*words, "--proc", "/proc", "--remount-ro", "/", "--chdir", "/"]

@@ -58,8 +58,8 @@ def build_root(layout: list[list[str]]) -> None:
     """Put together a root folder from read-only pieces of this one, and move into it.
 
     Args:
-        layout: ``["bind", source, target]``, ``["link", to, target]``, ``["hide", target]`` and
-            ``["folder", target]``, in this order.
+        layout: ``["scratch", target]``, ``["bind", source, target]``, ``["link", to, target]``,
+            ``["hide", target]`` and ``["folder", target]``, in this order.
     """
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
     root = tempfile.mkdtemp(prefix="mdtheory-root-")
@@ -78,6 +78,9 @@ def build_root(layout: list[list[str]]) -> None:
         elif kind == "link":
             os.makedirs(os.path.dirname(target), exist_ok=True)
             os.symlink(words[0], target)
+        elif kind == "scratch":
+            os.makedirs(target, exist_ok=True)
+            _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,mode=755")
         elif kind == "hide":
             _mount("tmpfs", target, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=4k,mode=555")
         else:
@@ -92,7 +95,6 @@ def build_root(layout: list[list[str]]) -> None:
     _checked(libc.umount2(b"/.old", MNT_DETACH), "umount")
     os.rmdir("/.old")
     _mount("none", "/", "", MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
-    _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,mode=755")
 
 
 def _own_room(order: dict[str, Any]) -> None:
@@ -102,8 +104,11 @@ def _own_room(order: dict[str, Any]) -> None:
     owner = f",uid={order['user']},gid={order['user']}" if os.geteuid() == 0 else ""
     options = f"size={order['files']},nr_inodes=20000,mode=700{owner}"
     _mount("tmpfs", WORK, "tmpfs", MS_NOSUID | MS_NODEV, options)
-    for place in ("/tmp", "/dev/shm"):
-        _mount(WORK, place, "", MS_BIND)
+    _mount(WORK, "/dev/shm", "", MS_BIND)
+    if order["python_below_tmp"]:  # a mount there would hide it; TMPDIR is the working folder
+        _mount("none", "/tmp", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    else:
+        _mount(WORK, "/tmp", "", MS_BIND)
     os.chdir(WORK)
 
 

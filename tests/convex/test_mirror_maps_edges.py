@@ -124,6 +124,63 @@ def test_steins_loss_and_the_log_barrier_see_small_differences():
         assert found.item() == pytest.approx(distance**2 * second.item(), rel=20 * distance + 1e-6)
 
 
+def exact_p_norm(p, x, y):
+    """The divergence of the squared p-norm, with sixty digits."""
+    with localcontext() as context:
+        context.prec = 60
+        p = Decimal(p)
+        rows = []
+        for r, s in zip(x.tolist(), y.tolist(), strict=True):
+            r, s = [Decimal(a) for a in r], [Decimal(b) for b in s]
+            sizes = [sum(abs(a) ** p for a in v) ** (1 / p) for v in (r, s)]
+            pull = [sizes[1] ** (2 - p) * abs(b) ** (p - 1) * (1 if b > 0 else -1) for b in s]
+            slope = sum(t * (a - b) for t, a, b in zip(pull, r, s, strict=True))
+            rows.append(float((sizes[0] ** 2 - sizes[1] ** 2) / 2 - slope))
+        return torch.tensor(rows, dtype=F64)
+
+
+@pytest.mark.parametrize("p", [1.001, 1.1, 1.5, 1.9, 2.0])
+@pytest.mark.parametrize("distance", [1.0, 1e-2, 1e-5, 1e-9, 1e-13])
+@pytest.mark.parametrize("direction", ["any", "own", "across"])
+def test_the_p_norm_sees_small_differences(p, distance, direction):
+    generator = torch.Generator().manual_seed(1)
+    y, move = torch.randn(2, 6, 5, generator=generator, dtype=F64)
+    y[0] *= 1e100  # units do not matter
+    y[1] *= 1e-100
+    move = y * {"any": move, "own": torch.ones(5, dtype=F64), "across": move}[direction]
+    if direction == "across":  # the norm hardly changes
+        pull = mm.PNorm(p).to_dual(y)
+        move = move - y * (pull * move).sum(-1, keepdim=True) / (pull * y).sum(-1, keepdim=True)
+    x = y + distance * move
+    got = mm.PNorm(p).divergence(x, y)
+    torch.testing.assert_close(got, exact_p_norm(p, x, y), rtol=1e-12, atol=0.0)
+
+
+def test_the_p_norm_from_and_to_the_origin():
+    x, zero = double(3.0, -4.0), torch.zeros(2, dtype=F64)
+    for p in (1.3, 2.0):
+        half = mm.PNorm(p).norm(x) ** 2 / 2
+        for pair in ((x, zero), (zero, x)):
+            torch.testing.assert_close(mm.PNorm(p).divergence(*pair), half, rtol=1e-15, atol=0.0)
+        assert mm.PNorm(p).divergence(zero, zero) == 0
+
+
+@pytest.mark.parametrize("distance", [1.0, 1e-2, 1e-5, 1e-9])
+def test_the_von_neumann_entropy_sees_small_differences(distance):
+    """On a common basis it is the divergence of the spectra, as well as these are known."""
+    y = laws(20, 6)
+    x = (y.log() + distance * laws(20, 6, seed=3)).softmax(-1)
+    basis = torch.linalg.qr(torch.randn(20, 6, 6, dtype=F64, generator=torch.Generator())).Q
+    whole = [basis @ torch.diag_embed(v) @ basis.mT for v in (x, y)]
+    whole = [(m + m.mT) / 2 for m in whole]
+    expected = mm.Entropy().divergence(x, y)
+    # Entries are known to a rounding error, and the divergence is quadratic in what they differ by.
+    rtol = 100 * torch.finfo(F64).eps / distance + 1e-12
+    got = mm.VonNeumann().divergence(*whole)
+    torch.testing.assert_close(got, expected, rtol=rtol, atol=0.0)
+    assert (mm.VonNeumann().divergence(whole[1], whole[1]).abs() <= 1e-28).all()
+
+
 def test_what_the_exponential_exceeds_its_tangent_by():
     points = [s * 10.0**-k for k in range(12) for s in (1, -1, 0.3, 0.0624, 0.0626)] + [0.0, -INF]
     with localcontext() as context:

@@ -97,7 +97,7 @@ def test_one_curved_round_and_the_formula():
     check_identity("thm-sea-strongly-convex", got, stated)
 
 
-STRONG_MUTANTS = ["wrong sign", "growing steps", "no curvature", "moves", "ten per cent"]
+STRONG_MUTANTS = ["wrong sign", "growing steps", "no curvature", "moves"]
 
 
 @pytest.mark.theorem("thm-sea-strongly-convex", "mutant")
@@ -125,8 +125,6 @@ def test_mutants_of_the_curved_bound_break(mutant):
         if mutant == "moves":
             late = torch.arange(T - 1, dtype=F64)[:, None]
             limit = limit - 20 * lam * (late * moves(x)).sum(0)
-        if mutant == "ten per cent":
-            limit = limit / 10
         broken |= breaks("thm-sea-strongly-convex", result, limit)
     assert broken
 
@@ -182,7 +180,7 @@ def test_the_condition_term_covers_every_round_in_which_movement_is_not_paid(con
 
 
 @pytest.mark.theorem("cor-sea-strongly-convex", "mutant")
-@pytest.mark.parametrize("mutant", ["no drift", "one per cent", "linear losses"])
+@pytest.mark.parametrize("mutant", ["no drift", "linear losses"])
 def test_mutants_of_the_strongly_convex_corollary_break(mutant):
     rounds = 1500
     if mutant == "linear losses":  # curvature that is not there
@@ -204,9 +202,5 @@ def test_mutants_of_the_strongly_convex_corollary_break(mutant):
         f |= {"variation": 0.0, "largest_variation": 0.0}
         wrong = regret_bound("strongly convex", **f)
         fails(of("cor-sea-strongly-convex"), result, wrong, true=(result, right))
-    elif mutant == "one per cent":
-        order = "the constants are loose: the page says order only"
-        true = (result, right)
-        fails(of("cor-sea-strongly-convex"), result, right / 100, true=true, scaled=order)
     else:  # the assumption itself is broken: with the curvature that is there, 0, none is promised
         assert breaks("cor-sea-strongly-convex", result, right)

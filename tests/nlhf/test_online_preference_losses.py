@@ -6,12 +6,12 @@ import torch
 from mdtheory.nlhf import online_preference as op
 from mdtheory.nlhf.nash_md import (
     PreferenceGame,
-    SequenceSpace,
     best_response,
     magnetic_step,
     mixture,
     regularized_nash,
 )
+from mdtheory.sequences import SequenceSpace
 
 F64 = torch.float64
 TAU, ETA = 0.2, 0.5
@@ -247,23 +247,19 @@ def test_the_policy_gradient_is_that_of_full_enumeration(kind):
     )
 
 
-def as_tree(written):
-    grid = written.reshape(-1, 3, 3, 3)
-    levels = [grid.logsumexp((-2, -1))[:, None], grid.logsumexp(-1), grid.flatten(1, 2)]
-    return torch.cat(levels, 1)
-
-
 def limit(kind):
     now, step = BASE, 0.2 / (0.8 * 0.1)
     for _ in range(300):
-        now = magnetic_step(PreferenceGame(JUDGE, BASE, 0.1), now, laws(as_tree(now))[kind], step)
-    return now, laws(as_tree(now))[kind]
+        now = magnetic_step(
+            PreferenceGame(JUDGE, BASE, 0.1), now, laws(SPACE.logits(now))[kind], step
+        )
+    return now, laws(SPACE.logits(now))[kind]
 
 
 @pytest.mark.theorem("prop-sequence-ipo", "equality")
 def test_the_mixture_of_whole_sequences_ends_at_the_higher_temperature():
     now, law = limit("whole")
-    close(SPACE.log_probs(as_tree(now)), now)
+    close(SPACE.log_probs(SPACE.logits(now)), now)
     close(law, regularized_nash(PreferenceGame(JUDGE, BASE, 0.2)), 1e-8)
     now, law = limit("tokens")
     close(now, best_response(PreferenceGame(JUDGE, BASE, 0.1), law), 1e-8)

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from mdtheory.agents.replay import Transitions
-
 gymnasium = pytest.importorskip("gymnasium")
 float64 = torch.float64
 
@@ -23,13 +21,3 @@ def die_at(when):
             raise Killed
 
     return report
-
-
-# ------------------------------------------------------------------------------------- off-policy
-
-
-def rows(first, number, seeds=2):
-    count = torch.arange(first, first + number).float()
-    wide = count[None, :, None].expand(seeds, number, 1)
-    flat = count.expand(seeds, number)
-    return Transitions(wide, -wide, 2 * flat, wide + 1, 0 * flat, torch.ones(seeds, number))

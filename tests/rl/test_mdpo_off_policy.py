@@ -1,9 +1,8 @@
-"""Off-policy training and its buffer."""
+"""Off-policy training."""
 
 import pytest
 import torch
 
-from mdtheory.agents.replay import Replay
 from mdtheory.environments import Environment, TimeStep, World
 from mdtheory.rl.mdpo import (
     OffPolicySettings,
@@ -12,31 +11,10 @@ from mdtheory.rl.mdpo import (
     train_off_policy,
 )
 from mdtheory.rl.mdpo.off_policy import OffPolicyRun
-from tests.rl.mdpo_training_cases import Killed, die_at, rows, source
+from tests.rl.mdpo_training_cases import Killed, die_at, source
 
 TINY = OffPolicySettings(batch=16, warm_up=20, hidden=(8,), old_every=10, record_every=25,
                          capacity=60, restart_every=20)  # fmt: skip
-
-
-@pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(7)
-
-
-def test_the_buffer_is_a_ring(generator):
-    replay = Replay(2, 10, 1, 1, torch.zeros(()))
-    for first in range(0, 16, 4):
-        replay.add(rows(first, 4))
-    assert len(replay) == 10
-    drawn = replay.sample(400, generator)
-    assert set(drawn.observation.flatten().tolist()) == set(range(6, 16))
-    torch.testing.assert_close(drawn.after, drawn.observation + 1)
-    torch.testing.assert_close(drawn.reward, 2 * drawn.observation[..., 0])
-    torch.testing.assert_close(drawn.action, -drawn.observation)
-    assert not torch.equal(drawn.reward[0], drawn.reward[1])
-    again = Replay(2, 10, 1, 1, torch.zeros(()))
-    again.load(replay.state())
-    assert torch.equal(again.rows, replay.rows)
 
 
 def test_with_equal_coefficients_training_is_sac():

@@ -12,6 +12,7 @@ from mdtheory.rl.mdpo import (
     Pendulum,
     Policy,
     evaluate,
+    train_off_policy,
     train_on_policy,
     trust_region_step,
 )
@@ -267,6 +268,10 @@ def test_on_policy_settings_refuse_by_name(changes, name):
 def test_training_refuses_by_name():
     with pytest.raises(ValueError, match=r"^algorithm: expected"):
         train_on_policy(CartPole(), 4096, source(), algorithm="reinforce")
+    with pytest.raises(TypeError, match=r"^environment: expected"):
+        train_on_policy(3, 4096, source())
+    with pytest.raises(ValueError, match=r"^environment: expected continuous"):
+        train_off_policy(CartPole(), 100, source())
     with pytest.raises(ValueError, match=r"^total_steps: expected"):
         train_on_policy(CartPole(), 2047, source())
     with pytest.raises(ValueError, match=r"^seeds: expected"):

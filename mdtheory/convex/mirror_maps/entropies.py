@@ -8,7 +8,14 @@ from torch import Tensor
 from mdtheory.checks import require_tensor, require_values
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Box, Simplex
-from mdtheory.convex.mirror_maps.exact import kl_parts, log_ratio, logarithm, x_log_x
+from mdtheory.convex.mirror_maps.exact import (
+    differentiated,
+    kl_parts,
+    log_ratio,
+    logarithm,
+    settled,
+    x_log_x,
+)
 
 # On the CPU PyTorch's softmax and sums are slow along an axis shorter than its vectors.
 SHORT = 16
@@ -55,7 +62,7 @@ class Entropy(MirrorMap):
         return theta.logsumexp(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        return _generalized_kl(x, y).sum(-1)
+        return _total_kl(x, y)
 
 
 class PositiveEntropy(MirrorMap):
@@ -86,7 +93,7 @@ class PositiveEntropy(MirrorMap):
         return (theta - 1).exp().sum(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        return _generalized_kl(x, y).sum(-1)
+        return _total_kl(x, y)
 
 
 class BinaryEntropy(MirrorMap):
@@ -123,6 +130,16 @@ class BinaryEntropy(MirrorMap):
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
         x, y = torch.broadcast_tensors(x, y)
         return (_generalized_kl(x, y) + _generalized_kl(1 - x, 1 - y, y - x)).sum(-1)
+
+
+def _total_kl(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of ``x log(x / y) - x + y``, by parts where the plain formula would cancel."""
+    if not differentiated(x, y):
+        own, other = torch.xlogy(x, x), torch.xlogy(x, y)
+        plain = (own - other - x + y).sum(-1)
+        if settled(plain, own.abs().sum(-1) + other.abs().sum(-1) + x.sum(-1) + y.sum(-1)):
+            return plain
+    return _generalized_kl(x, y).sum(-1)
 
 
 def _generalized_kl(x: Tensor, y: Tensor, difference: Tensor | None = None) -> Tensor:

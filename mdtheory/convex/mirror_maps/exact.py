@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 
+from mdtheory.checks import values_known
+
 # Below it the series is exact to rounding; above it the difference has lost five bits at most.
 NEAR = 1 / 16
+# A sum that is at least this part of its terms has lost five bits at most.
+KEPT = 1 / 32
 SERIES = [1 / math.factorial(k) for k in range(9, 1, -1)]
 
 
@@ -44,10 +48,26 @@ def exp_excess(x: Tensor) -> Tensor:
     """
     near = x.abs() < NEAR
     small = torch.where(near, x, 0.0)
-    series = torch.full_like(x, SERIES[0])
-    for coefficient in SERIES[1:]:
+    series = small * SERIES[0] + SERIES[1]
+    for coefficient in SERIES[2:]:
         series = series * small + coefficient
     return torch.where(near, series * small * small, x.expm1() - x)
+
+
+def settled(plain: Tensor, size: Tensor) -> bool:
+    """Whether a sum is so much of what was added up that its plain formula is exact enough.
+
+    Args:
+        plain: sums, computed plainly.
+        size: sums of the absolute values of all terms.
+
+    Returns:
+        True where every sum is at least ``KEPT`` of its terms; False where it cannot be known
+        without waiting for a device, or where derivatives are asked, whose digits may be lost.
+    """
+    if plain.device.type != "cpu" or differentiated(plain) or not values_known(plain):
+        return False
+    return bool((plain >= KEPT * size).all())
 
 
 def log_ratio(x: Tensor, y: Tensor, difference: Tensor | None = None) -> Tensor:
@@ -91,6 +111,8 @@ def logarithm(x: Tensor) -> Tensor:
     Returns:
         Shape of ``x``.
     """
+    if not differentiated(x):
+        return x.log()
     zero = x == 0
     return torch.where(zero, -torch.inf, torch.where(zero, 1.0, x).log())
 
@@ -104,6 +126,8 @@ def x_log_x(x: Tensor) -> Tensor:
     Returns:
         Shape of ``x``.
     """
+    if not differentiated(x):
+        return torch.xlogy(x, x)
     return x * torch.where(x == 0, 1.0, x).log()
 
 
@@ -117,5 +141,50 @@ def positive_power(base: Tensor, power: float) -> Tensor:
     Returns:
         Shape of ``base``.
     """
+    if power > 0 and not differentiated(base):
+        return base.clamp(min=0) ** power
     positive = base > 0
     return torch.where(positive, torch.where(positive, base, 1.0) ** power, 0.0)
+
+
+def power_parts(x: Tensor, y: Tensor, q: float) -> Tensor:
+    r"""Parts :math:`[x^q - y^q - q y^{q-1}(x - y)]/(q-1)`, exact near order 1 and for near ``x``.
+
+    With :math:`a = q - 1`, :math:`\delta = \log(x/y)` and :math:`h(z) = e^z - 1 - z` they are
+    :math:`x y^a[h(-\delta) + h(a\delta)/a]`, and also
+    :math:`\frac{q}{1-q} y^q [h(\delta) - h(q\delta)/q]`, where nothing cancels for small orders.
+
+    Args:
+        x: numbers at least 0.
+        y: numbers at least 0, positive where the order is at most 1.
+        q: the order, not 1.
+
+    Returns:
+        Parts at least 0, of the shape that both broadcast to.
+    """
+    x, y = torch.broadcast_tensors(x, y)
+    a = q - 1
+    nothing = (x <= 0) & (y <= 0)
+    x, y = torch.where(nothing, 1.0, x), torch.where(nothing, 1.0, y)
+    present = (x > 0) & (y > 0)
+    some_x, some_y = torch.where(present, x, 1.0), torch.where(present, y, 1.0)
+    ratio = log_ratio(some_x, some_y)
+    near = ratio.abs() < 1
+    small = torch.where(near, ratio, 0.0)
+    if q >= 0.5:
+        close = some_x * some_y**a * (exp_excess(-small) + exp_excess(a * small) / a)
+    else:
+        close = q / (1 - q) * some_y**q * (exp_excess(small) - exp_excess(q * small) / q)
+    x_power = x**q if q > 1 else positive_power(x, q)
+    far = x_power / a + y**a * (y - q / a * x)
+    # Powers that are nearly equal although the numbers are not.
+    if q < 0.5:
+        mild = present & ((q * ratio).abs() < 1)
+        power = exp_excess(torch.where(mild, q * ratio, 0.0)) / q
+        part = some_x * some_y**a - some_y**q * (1 + ratio + power)
+        far = torch.where(mild, q / (1 - q) * part, far)
+    elif q < 2:
+        mild = present & ((a * ratio).abs() < 1)
+        power = torch.expm1(torch.where(mild, a * ratio, 0.0)) / a
+        far = torch.where(mild, some_y**a * (some_x * power - (some_x - some_y)), far)
+    return torch.where(present & near, close, far)

@@ -15,7 +15,7 @@ from mdtheory.checks import (
     sum_tolerance,
     values_known,
 )
-from mdtheory.convex.mirror_maps.exact import kl_parts
+from mdtheory.convex.mirror_maps.exact import differentiated, kl_parts, settled
 from mdtheory.convex.mirror_maps.step import dual_step, scaled
 
 
@@ -59,15 +59,13 @@ def kl_terms(left: Tensor, right: Tensor) -> Tensor:
     Returns:
         Of the broadcast shape; infinite where only ``right`` is the logarithm of 0.
     """
-    left, right = torch.broadcast_tensors(left, right)
-    p = left.exp()
-    return kl_parts(p, right.exp(), torch.where(p > 0, left - right, 0.0))
+    return kl_parts(*_weighed(left, right))
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
     r"""Divergence of Kullback and Leibler, exact also where the two nearly agree.
 
-    The sum of :func:`kl_terms`, so nothing cancels.
+    The sum of :func:`kl_terms`, by the plain formula where nothing cancels.
 
     Args:
         p: log-probabilities ``(..., n)``.
@@ -76,14 +74,28 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     Returns:
         The divergence, of the broadcast batch shape; infinite where only ``q`` is 0.
     """
-    return kl_terms(p, q).sum(-1)
+    own, other, delta = _weighed(p, q)
+    if not differentiated(own, other):
+        terms = own * delta
+        mass, missed = own.sum(-1), other.sum(-1)
+        plain = terms.sum(-1) - mass + missed
+        if settled(plain, terms.abs().sum(-1) + mass + missed):
+            return plain
+    return kl_parts(own, other, delta).sum(-1)
 
 
-def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
+def _weighed(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Both laws, and the difference of their logarithms where the first one has mass."""
+    left, right = torch.broadcast_tensors(left, right)
+    p = left.exp()
+    return p, right.exp(), torch.where(p > 0, left - right, 0.0)
+
+
+def mixture(log_policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
     r"""Geometric mixture :math:`\propto \pi^{1-\beta}\mu^{\beta}`, equation ``eq-mixture``.
 
     Args:
-        policy: :math:`\log\pi`, shape ``(..., n)``.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``.
         reference: :math:`\log\mu`, shape ``(..., n)``.
         weight: :math:`\beta` in [0, 1], a number, or a tensor that broadcasts with policies. A
             weight of 0 or 1 forgets the other law, its probabilities of 0 too.
@@ -91,7 +103,7 @@ def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor
     Returns:
         Log-probabilities ``(..., n)``.
     """
-    return (scaled(1 - weight, policy) + scaled(weight, reference)).log_softmax(-1)
+    return (scaled(1 - weight, log_policy) + scaled(weight, reference)).log_softmax(-1)
 
 
 def span(dual: Tensor) -> Tensor:

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from mdtheory.checks import require_tensor, require_values, sum_tolerance, values_known
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
-from mdtheory.convex.mirror_maps.exact import exp_excess, x_log_x
+from mdtheory.convex.mirror_maps.exact import (
+    differentiated,
+    exp_excess,
+    kl_parts,
+    log_ratio,
+    settled,
+    x_log_x,
+)
 from mdtheory.convex.mirror_maps.quadratic import require_symmetric
 
 
@@ -73,17 +80,26 @@ class VonNeumann(_MatrixMap):
 
     def _to_dual(self, x: Tensor) -> Tensor:
         eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-        return _Spectral.apply(x, "logarithm") + eye  # type: ignore[no-untyped-call]
+        return _spectral(x, "logarithm") + eye
 
     def _to_primal(self, theta: Tensor) -> Tensor:
-        return _Spectral.apply(theta, "softmax")  # type: ignore[no-untyped-call]
+        return _spectral(theta, "softmax")
 
     def _conjugate(self, theta: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(theta).logsumexp(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
         # to_dual(y) holds log y + 1, whence the traces.
-        return self._potential(x) - inner(x, self._to_dual(y), 2) + _trace(y)
+        start, end, trace = inner(x, self._to_dual(y), 2), self._potential(x), _trace(y)
+        plain = end - start + trace
+        if differentiated(x, y) or settled(plain, end.abs() + start.abs() + trace):
+            return plain
+        # A divergence of the spectra, weighted by how far the eigenvectors agree: no part is < 0.
+        own, left = torch.linalg.eigh(x)
+        other, right = torch.linalg.eigh(y)
+        p, q = torch.broadcast_tensors(own.clamp(min=0)[..., :, None], other[..., None, :])
+        parts = kl_parts(p, q, torch.where(p > 0, log_ratio(p, q), 0.0))
+        return ((left.mT @ right) ** 2 * parts).sum((-2, -1))
 
 
 class LogDet(_MatrixMap):
@@ -113,6 +129,12 @@ class LogDet(_MatrixMap):
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
         # Of the eigenvalues r of the difference, seen from y, the part r - log(1 + r) is left.
         factor = _cholesky("y", y)
+        if not differentiated(x, y):
+            trace = _trace(torch.cholesky_solve(x, factor))
+            log_det = _log_det(_cholesky("x", x)) - _log_det(factor)
+            plain = trace - log_det - x.shape[-1]
+            if settled(plain, trace + log_det.abs() + x.shape[-1]):
+                return plain
         half = torch.linalg.solve_triangular(factor, x - y, upper=False)
         seen = torch.linalg.solve_triangular(factor, half.mT, upper=False)
         excess = torch.linalg.eigvalsh((seen + seen.mT) / 2)
@@ -149,6 +171,13 @@ class _Spectral(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, direction: Tensor, _: None) -> Tensor:
         return _along(ctx.saved_tensors[0], ctx.kind, direction)
+
+
+def _spectral(x: Tensor, kind: str) -> Tensor:
+    if not differentiated(x):
+        return _Spectral.forward(x, kind)
+    result: Tensor = _Spectral.apply(x, kind)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _along(x: Tensor, kind: str, direction: Tensor) -> Tensor:

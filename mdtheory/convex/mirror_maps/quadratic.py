@@ -15,7 +15,14 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps.base import MirrorMap, inner
 from mdtheory.convex.mirror_maps.domains import Ball, Domain, euclidean_norm
-from mdtheory.convex.mirror_maps.exact import differentiated, positive_power
+from mdtheory.convex.mirror_maps.exact import (
+    NEAR,
+    differentiated,
+    exp_excess,
+    positive_power,
+    power_parts,
+    settled,
+)
 
 
 class Euclidean(MirrorMap):
@@ -184,6 +191,31 @@ class PNorm(MirrorMap):
     def _conjugate(self, theta: Tensor) -> Tensor:
         return _p_norm(theta, self.q) ** 2 / 2
 
+    def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        start, end = self._potential(y), self._potential(x)
+        plain = end - start - inner(self._to_dual(y), x - y)
+        if differentiated(x, y) or settled(plain, end + start):
+            return plain
+        # For |y| = 1 and s = sum |x_i|^p it is what s / p exceeds its tangent at y by, and
+        # (s^(2/p) - 1) / 2 - (s - 1) / p: neither is negative, so nothing cancels.
+        x, y = torch.broadcast_tensors(x, y)
+        p, size = self.p, _p_norm(y, self.p)
+        size = torch.where(size == 0, 1.0, size)
+        # A power of two, so that scaling rounds nothing away.
+        unit = (size / size.frexp().mantissa)[..., None]
+        x, y, whole = x / unit, y / unit, (size / unit[..., 0]) ** p
+        own, other = x.abs(), y.abs()
+        slope = other ** (p - 1)
+        same = (x * y > 0) | (own == 0) | (other == 0)
+        apart = own**p / p + other**p * (1 - 1 / p) + slope * own
+        parts = torch.where(same, power_parts(own, other, p) * (1 - 1 / p), apart)
+        rise = (parts + slope * y.sign() * (x - y)).sum(-1) / whole
+        near = rise.abs() < NEAR
+        log = torch.log1p(torch.where(near, p * rise, 0.0))
+        curved = exp_excess(2 / p * log) / 2 - exp_excess(log) / p
+        exact = size**2 * (parts.sum(-1) / whole + curved)
+        return torch.where(near & (other > 0).any(-1), exact, plain)
+
 
 def require_symmetric(name: str, matrix: Tensor) -> None:
     """Refuse matrices that differ from their transpose by more than rounding.
@@ -224,7 +256,8 @@ def secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
     shift = torch.zeros_like(scale)
     with torch.no_grad():
         for _ in range(100):
-            step = _secular_step(turned, curvatures + shift, radii).clamp(min=0)
+            step = _secular_step(turned, curvatures + shift, radii)
+            step = torch.where(step > 0, step, 0.0)  # nothing inside the ball, nor at its centre
             # Below one rounding error of curvature + shift a step no longer moves the point.
             moved = step > 2 * torch.finfo(shift.dtype).eps * (curvatures + shift)
             shift = shift + step
@@ -238,9 +271,11 @@ def secular_root(turned: Tensor, curvatures: Tensor, radius: float) -> Tensor:
 
 
 def _secular_step(turned: Tensor, weights: Tensor, radii: Tensor) -> Tensor:
-    """Newton's step, positive where the point lies outside the ball and 0 at the origin."""
+    """Newton's step, positive where the point lies outside the ball; none exists at the origin."""
     squares = (turned / weights).square()
     squared, slope = squares.sum(-1, keepdim=True), (squares / weights).sum(-1, keepdim=True)
+    if not differentiated(squared, slope):
+        return squared / slope * (squared.sqrt() - radii) / radii
     some = (squared > 0) & (slope > 0)
     squared, slope = torch.where(some, squared, 1.0), torch.where(some, slope, 1.0)
     return torch.where(some, squared / slope * (squared.sqrt() - radii) / radii, 0.0)

@@ -19,7 +19,14 @@ from mdtheory.checks import (
 from mdtheory.convex.mirror_maps.base import MirrorMap
 from mdtheory.convex.mirror_maps.domains import Simplex
 from mdtheory.convex.mirror_maps.entropies import Entropy
-from mdtheory.convex.mirror_maps.exact import differentiated, exp_excess, log_ratio, positive_power
+from mdtheory.convex.mirror_maps.exact import (
+    differentiated,
+    exp_excess,
+    log_ratio,
+    positive_power,
+    power_parts,
+    settled,
+)
 
 # Orders this near to 1 are computed as perturbations of the entropy.
 CLOSE = 0.01
@@ -100,7 +107,13 @@ class Tsallis(_RootedMap):
         return (x * _log_q(x, self.q)).sum(-1)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
-        return _bregman_parts(x, y, self.q).sum(-1)
+        if not differentiated(x, y) and abs(self.q - 1) >= CLOSE:
+            left, right, slope = x**self.q, y**self.q, self.q * y ** (self.q - 1)
+            plain = (left - right - slope * (x - y)).sum(-1) / (self.q - 1)
+            size = (left + right + slope * (x + y)).sum(-1) / abs(self.q - 1)
+            if settled(plain, size):
+                return plain
+        return power_parts(x, y, self.q).sum(-1)
 
 
 class LogBarrier(_RootedMap):
@@ -122,6 +135,11 @@ class LogBarrier(_RootedMap):
         return _steep_weights(theta.amax(-1, keepdim=True) - theta, 0.0)
 
     def _divergence(self, x: Tensor, y: Tensor) -> Tensor:
+        if not differentiated(x, y):
+            left, right, share = x.log(), y.log(), x / y
+            plain = (right - left + share - 1).sum(-1)
+            if settled(plain, left.abs().sum(-1) + right.abs().sum(-1) + share.sum(-1)):
+                return plain
         x, y = torch.broadcast_tensors(x, y)
         ratio = log_ratio(x, y)
         near = ratio.abs() < 1
@@ -221,41 +239,6 @@ def _log_q(x: Tensor, q: float) -> Tensor:
     return torch.where(positive, inside, (zero ** (q - 1) - 1) / (q - 1))
 
 
-def _bregman_parts(x: Tensor, y: Tensor, q: float) -> Tensor:
-    r"""Parts :math:`[x^q - y^q - q y^{q-1}(x - y)]/(q-1)`, exact near order 1 and for near laws.
-
-    With :math:`a = q - 1`, :math:`\delta = \log(x/y)` and :math:`h(z) = e^z - 1 - z` they are
-    :math:`x y^a[h(-\delta) + h(a\delta)/a]`, and also
-    :math:`\frac{q}{1-q} y^q [h(\delta) - h(q\delta)/q]`, where nothing cancels for small orders.
-    """
-    x, y = torch.broadcast_tensors(x, y)
-    a = q - 1
-    nothing = (x <= 0) & (y <= 0)
-    x, y = torch.where(nothing, 1.0, x), torch.where(nothing, 1.0, y)
-    present = (x > 0) & (y > 0)
-    some_x, some_y = torch.where(present, x, 1.0), torch.where(present, y, 1.0)
-    ratio = log_ratio(some_x, some_y)
-    near = ratio.abs() < 1
-    small = torch.where(near, ratio, 0.0)
-    if q >= 0.5:
-        close = some_x * some_y**a * (exp_excess(-small) + exp_excess(a * small) / a)
-    else:
-        close = q / (1 - q) * some_y**q * (exp_excess(small) - exp_excess(q * small) / q)
-    x_power = x**q if q > 1 else positive_power(x, q)
-    far = x_power / a + y**a * (y - q / a * x)
-    # Powers that are nearly equal although the numbers are not.
-    if q < 0.5:
-        mild = present & ((q * ratio).abs() < 1)
-        power = exp_excess(torch.where(mild, q * ratio, 0.0)) / q
-        part = some_x * some_y**a - some_y**q * (1 + ratio + power)
-        far = torch.where(mild, q / (1 - q) * part, far)
-    elif q < 2:
-        mild = present & ((a * ratio).abs() < 1)
-        power = torch.expm1(torch.where(mild, a * ratio, 0.0)) / a
-        far = torch.where(mild, some_y**a * (some_x * power - (some_x - some_y)), far)
-    return torch.where(present & near, close, far)
-
-
 def _steep_weights(gaps: Tensor, q: float) -> Tensor:
     r"""The point :math:`x_i = (1 + h_i + \nu)^{1/(q-1)}` with the ``nu`` that sums it to 1, q < 1.
 
@@ -353,5 +336,7 @@ def _root(rise: Callable[[Tensor], Tensor], gaps: Tensor, unit: float) -> Tensor
 
 def _bracket(fall: Tensor, power: float) -> Tensor:
     """``[1 - fall]_+ ** power``, exact where ``fall`` is small and the power large."""
+    if power < 1 / CLOSE:
+        return positive_power(1 - fall, power)
     inside = fall < 1
     return torch.where(inside, (power * torch.log1p(-torch.where(inside, fall, 0.0))).exp(), 0.0)

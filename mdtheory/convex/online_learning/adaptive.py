@@ -19,7 +19,7 @@ from mdtheory.checks import (
     require_values,
     values_known,
 )
-from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
+from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex, dual_step
 from mdtheory.convex.mirror_maps.domains import euclidean_norm
 from mdtheory.convex.mirror_maps.exact import differentiated
 from mdtheory.convex.mirror_maps.quadratic import secular_root
@@ -120,15 +120,18 @@ class AdaGrad(Learner):
                 self._finish(self._full_step(gradient), loss)
                 return
             size = euclidean_norm(gradient)[..., None] if self.kind == "norm" else gradient
-            # A pair of zeros has no slope.
-            some = (self._root > 0) | (size != 0)
-            root = torch.hypot(torch.where(some, self._root, 1.0), size)
-            self._root = torch.where(some, root, 0.0)
+            if differentiated(self._root, size):  # a pair of zeros has no slope
+                some = (self._root > 0) | (size != 0)
+                root = torch.hypot(torch.where(some, self._root, 1.0), size)
+                self._root = torch.where(some, root, 0.0)
+            else:
+                self._root = torch.hypot(self._root, size)
             self._finite("gradient", self.energy)
             metric = self._root + self.epsilon
             if self.kind == "norm":
                 self.step_size = (self._rate / metric)[..., 0]
-            moved = self._decision - self._rate * _over(gradient, metric)
+            # The step of size eta under the potential x' H x / 2, divided by H where there is one.
+            moved = dual_step(self._decision, _over(gradient, metric), self._rate)
             self._finish(self._into(moved, metric), loss)
 
     def _full_step(self, gradient: Tensor) -> Tensor:
@@ -151,7 +154,7 @@ class AdaGrad(Learner):
         self._finite("gradient", self.energy.sum(-1))
         metric = lengths + self.epsilon
         pull = _over(lengths * left[..., -1, :], metric)
-        moved = self._decision - self._rate * _turn(axes.mT, pull)
+        moved = dual_step(self._decision, _turn(axes.mT, pull), self._rate)
         if self.domain is None:
             return moved
         # In the axes of the metric; the directions outside share the metric epsilon.
@@ -173,6 +176,10 @@ class AdaGrad(Learner):
             return self.domain._project(moved)
         assert isinstance(self.domain, Ball)  # by the constructor
         known = metric > 0
+        if values_known(metric) and bool(known.all()):
+            shift = secular_root(metric * moved, metric, self.domain.radius)
+            moved = torch.where(shift > 0, metric * moved / (metric + shift), moved)
+            return self.domain._project(moved)
         # What stands in where there is no metric is of its size: units must not matter.
         usual = torch.where(known.any(-1, keepdim=True), metric.amax(-1, keepdim=True), 1.0)
         weight = torch.where(known, metric, usual)
@@ -268,8 +275,8 @@ class OnlineNewtonStep(Learner):
             matrix = self._matrix + gradient[..., :, None] * gradient[..., None, :]
             self._finite("gradient", matrix.sum(-1))
             self._matrix = matrix
-            # The dual step of the book, under the potential x' A_t x / 2.
-            dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
+            # Under the potential x' A_t x / 2.
+            dual = dual_step(_turn(matrix, self._decision), gradient, self._rate[..., None])
             if isinstance(self.domain, Simplex):
                 point = simplex_quadratic(matrix, dual, self._decision)
             else:

@@ -187,21 +187,21 @@ def _play_rounds(learner: Learner, environment: Environment, rounds: int, keep: 
     last = getattr(environment, "rounds", None)
     for round_ in range(1, rounds + 1):
         # The environment gets a copy, and what it gives back may be a buffer that it fills again.
-        decision = learner.decision
-        loss, gradient = environment(round_, decision.clone())
+        loss, gradient = environment(round_, learner.decision)
         if not isinstance(loss, Tensor):
             raise TypeError(f"loss: expected a torch.Tensor, got {type(loss).__name__}")
         require_shape("loss", loss, batch)
+        if keep:  # replaced by the update, never written to
+            decisions.append(learner._decision)
         if isinstance(learner, OptimisticMirrorDescent) and hints is not None:
             known = last is None or round_ < last
             learner.update(gradient, hints(round_ + 1) if known else None)
         else:
             learner.update(gradient)
         losses.append(loss.clone())
-        linear.append(learner.loss)
+        linear.append(learner._loss)
         total = total + gradient
         if keep:
-            decisions.append(decision)
             gradients.append(gradient.clone())
             if learner.step_size is not None:
                 step = number_like(learner.step_size, total)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mdtheory.checks import require_truths
+
 
 def dice(predicted: Tensor, truth: Tensor) -> Tensor:
     r"""Overlap :math:`2|P \cap Q| / (|P| + |Q|)` of every slice (DSC).
@@ -74,8 +76,7 @@ def ranking(scores: Tensor, positive: Tensor) -> Tensor:
         TypeError: ``positive`` holds no truth values.
         ValueError: shapes that differ, or one of the groups is empty.
     """
-    if positive.dtype != torch.bool:
-        raise TypeError(f"positive: expected truth values, got {positive.dtype}")
+    require_truths("positive", positive)
     if scores.ndim != 1 or scores.shape != positive.shape:
         raise ValueError(
             f"scores: expected shape (n,) like positive {tuple(positive.shape)}, got "
@@ -105,8 +106,7 @@ def _one_hausdorff95(first: Tensor, second: Tensor, diagonal: float) -> float:
 
 def _check(predicted: Tensor, truth: Tensor) -> None:
     for name, value in (("predicted", predicted), ("truth", truth)):
-        if not isinstance(value, Tensor) or value.dtype != torch.bool:
-            raise TypeError(f"{name}: expected a tensor of truth values")
+        require_truths(name, value)
     if predicted.shape != truth.shape or truth.ndim < 2:
         raise ValueError(
             f"predicted: expected shape (..., h, w) like truth {tuple(truth.shape)}, got "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mdtheory.checks import require_count, require_number, require_values
+from mdtheory.checks import require_count, require_integers, require_number, require_values
 from mdtheory.convex.mirror_maps import dual_step
 from mdtheory.convex.saddle_points.network import UNet
 from mdtheory.convex.saddle_points.weights import require_order
@@ -340,8 +340,7 @@ def _view(
 def _check_data(images: Tensor, labels: Tensor) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError("images: expected a floating-point tensor")
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        raise TypeError("labels: expected a tensor of int64")
+    require_integers("labels", labels)
     if images.ndim != 5 or 0 in images.shape or images.shape[-1] % 4 or images.shape[-2] % 4:
         raise ValueError(
             "images: expected shape ([seeds,] n, channels, h, w) with sides that are multiples of "

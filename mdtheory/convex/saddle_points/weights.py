@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import (
+    require_integers,
     require_number,
     require_same_kind,
     require_shape,
     require_tensor,
+    require_truths,
     require_values,
 )
 from mdtheory.convex.mirror_maps import dual_step
@@ -150,9 +152,7 @@ def separating_scale(supervised: Tensor, distance: Tensor, dense: Tensor) -> Ten
     require_tensor("supervised", supervised)
     require_losses(supervised, distance)
     require_values("distance", distance, distance > 0, "distances above 0")
-    if dense.dtype != torch.bool:
-        raise TypeError(f"dense: expected truth values, got {dense.dtype}")
-    require_shape("dense", dense, tuple(supervised.shape))
+    require_shape("dense", require_truths("dense", dense), tuple(supervised.shape))
     if supervised.ndim != 1 or not 0 < int(dense.sum()) < len(dense):
         raise ValueError("dense: expected both kinds of samples along one axis")
     ratio = supervised / distance
@@ -200,9 +200,7 @@ def _per_sample(values: Tensor, drawn: Tensor | None) -> Tensor:
     """Sums over the rounds, sample by sample."""
     if drawn is None:
         return values.sum(0)
-    if not isinstance(drawn, Tensor) or drawn.dtype != torch.int64:
-        raise TypeError("drawn: expected a tensor of int64")
-    require_shape("drawn", drawn, tuple(values.shape))
+    require_shape("drawn", require_integers("drawn", drawn), tuple(values.shape))
     require_values("drawn", drawn, drawn >= 0, "samples >= 0")
     count = int(drawn.max()) + 1
     where, what = (x.movedim(0, -2).flatten(-2) for x in (drawn, values))

@@ -13,6 +13,7 @@ from mdtheory.checks import (
     require_broadcast,
     require_broadcastable,
     require_finite,
+    require_integers,
     require_number,
     require_same_kind,
     require_simplex,
@@ -308,9 +309,7 @@ def take_rows(data: Tensor, index: Tensor) -> Tensor:
         TypeError: the index is not int64.
         ValueError: the index has no axis, or its shape does not fit.
     """
-    if not isinstance(index, Tensor) or index.dtype != torch.int64:
-        came = index.dtype if isinstance(index, Tensor) else type(index).__name__
-        raise TypeError(f"index: expected an int64 tensor, got {came}")
+    require_integers("index", index)
     if index.ndim == 0 or index.shape[-1] == 0:
         raise ValueError(f"index: expected shape (..., b) with b >= 1, got {tuple(index.shape)}")
     if data.ndim == 2:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mdtheory.checks import (
     require_finite,
+    require_integers,
     require_same_kind,
     require_tensor,
     require_values,
@@ -74,9 +75,7 @@ def check_batches(batches: Tensor, model: Model) -> Tensor:
         TypeError: not int64.
         ValueError: a wrong shape, or a row that does not exist.
     """
-    if not isinstance(batches, Tensor) or batches.dtype != torch.int64:
-        came = batches.dtype if isinstance(batches, Tensor) else type(batches).__name__
-        raise TypeError(f"batches: expected an int64 tensor, got {came}")
+    require_integers("batches", batches)
     if batches.ndim < 2 or 0 in batches.shape:
         raise ValueError(f"batches: expected shape (T, ..., b), got {tuple(batches.shape)}")
     valid = (batches >= 0) & (batches < model.rows)

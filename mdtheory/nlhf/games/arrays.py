@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from mdtheory.checks import require_finite, require_same_kind, require_tensor, require_values
+from mdtheory.checks import (
+    require_finite,
+    require_integers,
+    require_same_kind,
+    require_tensor,
+    require_truths,
+    require_values,
+)
 
 
 def require_arrays(
@@ -36,8 +42,7 @@ def require_arrays(
     require_values("chance", chance, (chance > 0) & (chance <= 1), "probabilities above 0")
     whole = {"terminals": terminals, "parents[0]": parents[0], "parents[1]": parents[1]}
     for name, value in whole.items():
-        if not isinstance(value, Tensor) or value.dtype != torch.int64:
-            raise TypeError(f"{name}: expected a tensor of int64, got {_dtype(value)}")
+        require_integers(name, value)
     count = payoff.shape[0]
     if payoff.ndim != 1 or chance.shape != payoff.shape or terminals.shape != (count, 2):
         raise ValueError(
@@ -45,8 +50,7 @@ def require_arrays(
             f"{tuple(terminals.shape)}, {tuple(payoff.shape)}, {tuple(chance.shape)}"
         )
     for player, (mine, allowed) in enumerate(zip(parents, legal, strict=True)):
-        if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
-            raise TypeError(f"legal[{player}]: expected truth values, got {_dtype(allowed)}")
+        require_truths(f"legal[{player}]", allowed)
         if mine.ndim != 1 or allowed.ndim != 2 or len(mine) != len(allowed) or not len(mine):
             raise ValueError(
                 f"legal[{player}]: expected shape (rows, actions) beside parents (rows,) with at "
@@ -63,7 +67,3 @@ def require_arrays(
             require_values(name, sequences, inside, "sequences of the player, or -1")
             known = allowed.flatten()[sequences.clamp(min=0)] | (sequences < 0)
             require_values(name, sequences, known, "sequences that are legal")
-
-
-def _dtype(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

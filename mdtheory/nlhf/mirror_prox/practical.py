@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mdtheory.checks import require_count, require_number
-from mdtheory.nlhf.nash_md import PreferenceGame, SequenceSpace
+from mdtheory.nlhf.nash_md import PreferenceGame
 from mdtheory.nlhf.nash_md.preference import require_game
+from mdtheory.sequences import SequenceSpace, exact_gradient, sampled_gradient
 
 
 def proximal_gradient(
@@ -52,24 +53,21 @@ def proximal_gradient(
     policy, opponent = space.log_probs(logits), space.log_probs(opponent_logits)
     target = space.log_probs(target_logits)
     cost = game._weight * (policy - game.reference) + near * (policy - target)
+    batch = torch.broadcast_shapes(matrix.shape[:-2], opponent.shape[:-1], cost.shape[:-1])
+    logits, opponent_logits = (
+        each.expand(*batch, *each.shape[-2:]) for each in (logits, opponent_logits)
+    )
     if samples is None:
         payoff = (matrix @ opponent.exp()[..., None])[..., 0] - 0.5
-        return _score(space, logits, policy.exp() * (payoff - cost))
+        return exact_gradient(space, logits, payoff - cost)
     if generator is None:
         raise ValueError("generator: expected a torch.Generator with samples, got None")
     count = require_count("samples", samples)
-    shape = torch.broadcast_shapes(
-        matrix.shape[:-2], policy.shape[:-1], opponent.shape[:-1], cost.shape[:-1]
-    )
-    mine, theirs = (
-        space.sample(each.expand(*shape, *each.shape[-2:]), count, generator)
-        for each in (logits, opponent_logits)
-    )
-    rows = matrix.expand(*mine.shape[:-1], space.count, space.count)
-    won = rows.flatten(-2).gather(-1, mine * space.count + theirs) - 0.5
-    gain = (won - cost.expand(*mine.shape[:-1], space.count).gather(-1, mine)) / count
-    weight = torch.zeros_like(policy.expand(*mine.shape[:-1], space.count))
-    return _score(space, logits, weight.scatter_add(-1, mine, gain))
+    mine, theirs = (space.sample(each, count, generator) for each in (logits, opponent_logits))
+    rows = matrix.expand(*batch, space.count, space.count).flatten(-2)
+    won = rows.gather(-1, mine * space.count + theirs) - 0.5
+    paid = cost.expand(*batch, space.count).gather(-1, mine)
+    return sampled_gradient(space, logits, mine, won - paid)
 
 
 def proximal_ascent(
@@ -118,7 +116,7 @@ def practical_mirror_prox(
     *,
     step_size: float = 2.0,
     learning_rate: float = 1.0,
-    average: float = 0.1,
+    decay: float = 0.9,
     samples: int | None = None,
     generator: torch.Generator | None = None,
     start: tuple[Tensor, Tensor] | None = None,
@@ -136,7 +134,7 @@ def practical_mirror_prox(
         updates: number of gradient steps, at least 0.
         step_size: :math:`\gamma > 0`, also infinite.
         learning_rate: length of a gradient step, above 0.
-        average: :math:`\kappa` in (0, 1]; 1 is regularised self-play.
+        decay: :math:`1 - \kappa` in [0, 1), what the target keeps; 0 is regularised self-play.
         samples: pairs of answers for each gradient; by default it is exact.
         generator: the source of chance; needed with ``samples``.
         start: an earlier result to go on from.
@@ -152,9 +150,9 @@ def practical_mirror_prox(
         Ours, after the description in Tiapkin et al. (2025).
     """
     rate = require_number("learning_rate", learning_rate, 0.0, strict=True)
-    share = require_number("average", average, 0.0, strict=True)
-    if share > 1:
-        raise ValueError(f"average: expected a number in (0, 1], got {share!r}")
+    kept = require_number("decay", decay, 0.0)
+    if kept >= 1:
+        raise ValueError(f"decay: expected a number in [0, 1), got {kept!r}")
     reference = space.logits(_game(space, game).reference)
     online, target = (reference, reference) if start is None else start
     space.check("start", online)
@@ -164,7 +162,7 @@ def practical_mirror_prox(
             space, game, online, online, target, step_size, samples=samples, generator=generator
         )
         online = online + rate * direction
-        target = target + share * (online - target)
+        target = online + kept * (target - online)
     return online.clone(), target.clone()
 
 
@@ -172,14 +170,3 @@ def _game(space: SequenceSpace, game: PreferenceGame) -> PreferenceGame:
     if require_game(game).actions != space.count:
         raise ValueError(f"game: expected {space.count} sequences, got {game.actions} actions")
     return game
-
-
-def _score(space: SequenceSpace, logits: Tensor, weight: Tensor) -> Tensor:
-    r"""Gradient of :math:`\sum_y w_y \log\pi(y)` with respect to the logits."""
-    # Sequences are in lexicographic order, so those with one beginning stand side by side.
-    levels = [
-        weight.unflatten(-1, (space.vocabulary**t, space.vocabulary, -1)).sum(-1)
-        for t in range(space.length)
-    ]
-    counts = torch.cat(levels, -2)
-    return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)

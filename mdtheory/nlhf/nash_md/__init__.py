@@ -3,8 +3,8 @@
 The chapter 'Nash mirror descent' derives what stands here: the regularised preference game
 (``preference``) with its Nash equilibrium (``equilibrium``), where preferences come from
 (``models``, and ``mdtheory.nlhf.reward_models`` for those of rewards and networks) and their cycles
-(``judges``), the algorithm with its rate (``descent``), policies over sequences (``sequences``) and
-policy gradients for them (``policy_gradient``).
+(``judges``), the algorithm with its rate (``descent``), and policy gradients (``policy_gradient``)
+for policies over sequences (``mdtheory.sequences``).
 """
 
 from mdtheory import moved
@@ -29,7 +29,6 @@ from mdtheory.nlhf.nash_md.policy_gradient import (
     reward_pg,
 )
 from mdtheory.nlhf.nash_md.preference import PreferenceGame, best_response, magnetic_step
-from mdtheory.nlhf.nash_md.sequences import SequenceSpace
 from mdtheory.nlhf.reward_models import (
     Comparisons,
     NeuralPreference,
@@ -37,6 +36,7 @@ from mdtheory.nlhf.reward_models import (
     bradley_terry_preference,
     fit_preference,
 )
+from mdtheory.sequences import SequenceSpace
 
 __all__ = [
     "Comparisons",

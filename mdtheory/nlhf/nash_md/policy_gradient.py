@@ -17,9 +17,12 @@ from mdtheory.checks import (
 )
 from mdtheory.convex.mirror_maps import kl
 from mdtheory.nlhf.nash_md.preference import PreferenceGame, require_game
-from mdtheory.nlhf.nash_md.sequences import SequenceSpace
-
-CREDITS = ("to-go", "sequence", "local")
+from mdtheory.sequences import (
+    SequenceSpace,
+    exact_gradient,
+    reinforce_surrogate,
+    sampled_gradient,
+)
 
 
 def policy_gradient_surrogate(
@@ -40,9 +43,8 @@ def policy_gradient_surrogate(
         preferred: how often the sequence is preferred to the opponent, or a label 0 or 1,
             shape ``(...)``.
         temperature: :math:`\tau \ge 0`, a number or a tensor that broadcasts to ``(...)``.
-        credit: which log-ratios meet the score of token :math:`n`: ``"sequence"``, those of all
-            tokens; ``"to-go"``, those of tokens :math:`m \ge n`; ``"local"``, its own alone, which
-            is *biased* and stands here to be compared with.
+        credit: which log-ratios meet the score of a token, one of the three of
+            :func:`~mdtheory.sequences.token_gains`.
 
     Returns:
         Shape ``(...)``.
@@ -55,18 +57,11 @@ def policy_gradient_surrogate(
     Source:
         Munos et al. (2024), equation (13).
     """
-    if credit not in CREDITS:
-        raise ValueError(f"credit: expected one of {CREDITS}, got {credit!r}")
     _require_tokens(token_log_probs, reference_token_log_probs, preferred)
     batch = preferred.shape
     tau = require_scale("temperature", temperature, preferred, batch, widens=False, trailing=1)
-    ratio = (token_log_probs - reference_token_log_probs).detach()
-    if credit == "sequence":
-        ratio = ratio.sum(-1, keepdim=True)
-    elif credit == "to-go":
-        ratio = ratio.flip(-1).cumsum(-1).flip(-1)
-    gain = preferred.detach()[..., None] - 0.5 - tau * ratio
-    return (token_log_probs * gain).sum(-1)
+    cost = tau * (token_log_probs - reference_token_log_probs)
+    return reinforce_surrogate(token_log_probs, preferred - 0.5, cost, credit)
 
 
 def expected_gradient(
@@ -95,14 +90,11 @@ def expected_gradient(
         TypeError: not floating-point tensors.
         ValueError: wrong shapes, or as :func:`policy_gradient_surrogate`.
     """
-    leaf = space.check("logits", logits).detach().requires_grad_()
-    with torch.enable_grad():
-        tokens = space.token_log_probs(leaf)
-        reference = _alike("reference_logits", space.token_log_probs(reference_logits), tokens)
-        won = _alike("preferred", require_tensor("preferred", preferred), tokens[..., 0])
-        each = policy_gradient_surrogate(tokens, reference, won, temperature, credit)
-        mean = (tokens.sum(-1).exp().detach() * each).sum()
-        return torch.autograd.grad(mean, leaf)[0]
+    tokens = space.token_log_probs(logits)
+    reference = _alike("reference_logits", space.token_log_probs(reference_logits), tokens)
+    won = _alike("preferred", require_tensor("preferred", preferred), tokens[..., 0])
+    tau = require_number("temperature", temperature, 0.0)
+    return exact_gradient(space, logits, won - 0.5, tau * (tokens - reference), credit)
 
 
 def objective_gradient(
@@ -179,9 +171,9 @@ def nash_md_pg(
     batch = _batch(space, game, "mixture_weight", mixture_weight)
     climb = _Climb.from_game(space, game, batch, learning_rate, samples, generator)
     for _ in range(require_count("iterations", iterations, 0)):
-        mixed = space.token_mixture(climb.logits.detach(), climb.reference_logits, mixture_weight)
+        mixed = space.token_mixture(climb.logits, climb.reference_logits, mixture_weight)
         climb.against(game.preference, mixed)
-    return climb.logits.detach()
+    return climb.logits
 
 
 def nash_ema_pg(
@@ -221,11 +213,11 @@ def nash_ema_pg(
     batch = _batch(space, game, "decay", decay)
     kept = require_scale("decay", decay, game.preference, maximum=1.0, trailing=2)
     climb = _Climb.from_game(space, game, batch, learning_rate, samples, generator)
-    average = climb.logits.detach().clone()
+    average = climb.logits.clone()
     for _ in range(require_count("iterations", iterations, 0)):
-        average = (1 - kept) * climb.logits.detach() + kept * average
+        average = (1 - kept) * climb.logits + kept * average
         climb.against(game.preference, average)
-    return climb.logits.detach()
+    return climb.logits
 
 
 def reward_pg(
@@ -263,7 +255,7 @@ def reward_pg(
     climb = _Climb(space, reference_logits, batch, tau, learning_rate, None, None)
     for _ in range(require_count("iterations", iterations, 0)):
         climb.step(reward)
-    return climb.logits.detach()
+    return climb.logits
 
 
 class _Climb:
@@ -280,9 +272,9 @@ class _Climb:
         generator: torch.Generator | None,
     ) -> None:
         self.space, self.samples, self.generator = space, samples, generator
-        # A batch of temperatures meets one number for each sequence.
+        # A batch of temperatures meets one number for each token of each sequence.
         self.temperature = (
-            temperature[..., None] if isinstance(temperature, Tensor) else temperature
+            temperature[..., None, None] if isinstance(temperature, Tensor) else temperature
         )
         require_number("learning_rate", learning_rate, 0.0, strict=True)
         if samples is not None:
@@ -290,8 +282,7 @@ class _Climb:
             if generator is None:
                 raise ValueError("generator: expected one where samples are drawn, got None")
         self.reference_logits = reference_logits
-        start = reference_logits.expand(*batch, *reference_logits.shape[-2:])
-        self.logits = start.clone().requires_grad_()
+        self.logits = reference_logits.expand(*batch, *reference_logits.shape[-2:]).clone()
         self.reference = space.token_log_probs(reference_logits)
         self.adam = torch.optim.Adam([self.logits], learning_rate, maximize=True)
 
@@ -319,26 +310,19 @@ class _Climb:
         theirs = self.space.sample(opponent, self.samples, self.generator)
         flat = preference.expand(*ours.shape[:-1], *preference.shape[-2:]).flatten(-2)
         won = flat.gather(-1, ours * self.space.count + theirs)
-        tokens = self.space.token_log_probs(self.logits)
-        at = ours[..., None].expand(*ours.shape, self.space.length)
-        reference = self.reference.expand(tokens.shape).gather(-2, at)
-        each = policy_gradient_surrogate(tokens.gather(-2, at), reference, won, self.temperature)
-        return self._update(each.mean(-1).sum())
+        paid = self._cost().gather(-2, ours[..., None].expand(*ours.shape, self.space.length))
+        return self._climb(sampled_gradient(self.space, self.logits, ours, won - 0.5, paid))
 
     def step(self, preferred: Tensor) -> None:
         """One step for given preferences over all sequences, in exact expectation."""
-        tokens = self.space.token_log_probs(self.logits)
-        each = policy_gradient_surrogate(
-            tokens,
-            self.reference.expand(tokens.shape),
-            preferred.expand(tokens.shape[:-1]),
-            self.temperature,
-        )
-        self._update((tokens.sum(-1).exp().detach() * each).sum())
+        self._climb(exact_gradient(self.space, self.logits, preferred - 0.5, self._cost()))
 
-    def _update(self, value: Tensor) -> None:
-        self.adam.zero_grad()
-        value.backward()
+    def _cost(self) -> Tensor:
+        """What the tokens of all sequences cost: their log-ratios, times the temperature."""
+        return self.temperature * (self.space.token_log_probs(self.logits) - self.reference)
+
+    def _climb(self, gradient: Tensor) -> None:
+        self.logits.grad = gradient
         self.adam.step()
 
 

@@ -13,6 +13,7 @@ from mdtheory.checks import (
     require_shape,
     require_simplex,
     require_tensor,
+    require_truths,
     require_values,
     sum_tolerance,
     values_known,
@@ -263,9 +264,7 @@ def _mask_of(reward: Tensor, feasible: Tensor | None) -> Tensor | None:
     if values_known(reward):
         mask = reward != -torch.inf
     if feasible is not None:
-        if not isinstance(feasible, Tensor) or feasible.dtype != torch.bool:
-            kind = feasible.dtype if isinstance(feasible, Tensor) else type(feasible).__name__
-            raise TypeError(f"feasible: expected a tensor of truth values, got {kind}")
+        require_truths("feasible", feasible)
         if feasible.device != reward.device:
             raise ValueError(
                 f"feasible: expected device {reward.device} like reward, got {feasible.device}"

@@ -1,4 +1,4 @@
-"""Enumerated sequences: their order, their law, their gradients and the token-wise mixture."""
+"""Enumerated sequences: their order, their law, their derivatives and the token-wise mixture."""
 
 import itertools
 import math
@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from mdtheory.nlhf.nash_md import SequenceSpace, mixture
+from mdtheory.convex.mirror_maps import mixture
+from mdtheory.sequences import SequenceSpace
 
 
 def random_logits(space, *batch, seed=0):

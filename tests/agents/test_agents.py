@@ -5,16 +5,18 @@ import math
 import pytest
 import torch
 
-from mdtheory.agents.advantages import standardize
-from mdtheory.agents.distributions import log_slope_of_tanh
-from mdtheory.agents.networks import Network, clip_gradients
-from mdtheory.rl.mdpo import (
+from mdtheory.agents import (
     Categorical,
     Gaussian,
+    Network,
     SquashedGaussian,
+    clip_gradients,
     generalized_advantages,
+    standardize,
 )
-from tests.rl.mdpo_training_cases import float64
+from mdtheory.agents.distributions import log_slope_of_tanh
+
+float64 = torch.float64
 
 
 @pytest.fixture

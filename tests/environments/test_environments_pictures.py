@@ -5,16 +5,12 @@ import math
 import pytest
 import torch
 
-from mdtheory.agents import film
-from mdtheory.environments import draw_cartpole, draw_pendulum
-from mdtheory.rl.mdpo import (
-    CartPole,
-    Pendulum,
-    Policy,
-)
-from tests.rl.mdpo_training_cases import source
+from mdtheory.agents import Policy, film
+from mdtheory.environments import CartPole, Pendulum, draw_cartpole, draw_pendulum
 
-# ---------------------------------------------------------------------------------------- pictures
+
+def source(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("environment", [CartPole(), Pendulum()], ids=["cartpole", "pendulum"])

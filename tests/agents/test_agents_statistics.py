@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from mdtheory.agents.normalization import Moments, RewardScale
-from mdtheory.rl.mdpo import (
-    Pendulum,
-    Policy,
-    evaluate,
-)
-from tests.rl.mdpo_training_cases import float64, source
+from mdtheory.agents import Moments, Policy, RewardScale, evaluate
+from mdtheory.environments import Pendulum
+
+float64 = torch.float64
+
+
+def source(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Policies over sequences which are small enough to be enumerated."""
+"""Policies over sequences which are small enough to be enumerated.
+
+The chapter 'Nash mirror descent' explains why one wants to.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class SequenceSpace:
 
     A policy has one row of logits for each prefix, the empty one first, then by length, and in
     lexicographic order within a length. Its log-probabilities over the :math:`n = V^L` sequences,
-    likewise in lexicographic order, are a policy as every other function of this part takes it.
+    likewise in lexicographic order, are a policy as any other over ``n`` actions.
 
     Args:
         vocabulary: :math:`V \ge 2`.
@@ -110,11 +113,43 @@ class SequenceSpace:
         """
         return self.token_log_probs(logits).sum(-1)
 
-    def logits(self, policy: Tensor) -> Tensor:
+    def weighted_scores(self, logits: Tensor, weight: Tensor) -> Tensor:
+        r"""Scores of all tokens of all sequences, weighted and summed, in closed form.
+
+        Every policy gradient is one of these sums, with its own weights.
+
+        Args:
+            logits: shape ``(..., prefixes, V)``.
+            weight: :math:`w_n(y)`, shape ``(..., V**L, L)``, or ``(..., V**L, 1)`` for one weight a
+                sequence; of a batch that broadcasts with that of ``logits``.
+
+        Returns:
+            :math:`\sum_y\sum_n w_n(y)\,\nabla\log\pi(y_n \mid y_{<n})` with respect to the logits,
+            shape ``(..., prefixes, V)``.
+
+        Raises:
+            TypeError: not floating-point tensors of one dtype.
+            ValueError: a wrong shape, a NaN or an infinity.
+        """
+        self.check("logits", logits)
+        require_same_kind("weight", require_tensor("weight", weight), "logits", logits)
+        one = weight.shape[-1:] == (1,)
+        require_shape("weight", weight, (*weight.shape[:-2], self.count, 1 if one else self.length))
+        # In lexicographic order the sequences with one beginning stand side by side.
+        levels = [
+            weight[..., 0 if one else position]
+            .unflatten(-1, (self.vocabulary**position, self.vocabulary, -1))
+            .sum(-1)
+            for position in range(self.length)
+        ]
+        counts = torch.cat(levels, -2)
+        return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)
+
+    def logits(self, log_policy: Tensor) -> Tensor:
         r"""The inverse of :meth:`log_probs`: a policy over sequences, told token by token.
 
         Args:
-            policy: :math:`\log\pi` over the sequences, shape ``(..., V**L)``, all finite.
+            log_policy: :math:`\log\pi` over the sequences, shape ``(..., V**L)``, all finite.
 
         Returns:
             Log-probabilities of tokens given their prefixes, ``(..., prefixes, V)``.
@@ -123,13 +158,13 @@ class SequenceSpace:
             TypeError: not a floating-point tensor.
             ValueError: a wrong shape, a NaN or an infinity.
         """
-        require_finite("policy", require_tensor("policy", policy))
-        require_shape("policy", policy, (*policy.shape[:-1], self.count))
+        require_finite("log_policy", require_tensor("log_policy", log_policy))
+        require_shape("log_policy", log_policy, (*log_policy.shape[:-1], self.count))
         rows: list[Tensor] = []
         for _ in range(self.length):
-            level = policy.unflatten(-1, (-1, self.vocabulary))
+            level = log_policy.unflatten(-1, (-1, self.vocabulary))
             rows.insert(0, level.log_softmax(-1))
-            policy = level.logsumexp(-1)
+            log_policy = level.logsumexp(-1)
         return torch.cat(rows, -2)
 
     def token_mixture(
