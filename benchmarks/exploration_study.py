@@ -79,10 +79,8 @@ def explore(maze: int, method: str, steps: int, seed: int) -> dict[str, Any]:
          if b.best - a.best >= TREASURE), None,
     )  # fmt: skip
     last = curve[-1]
-    thin = [list(max((c for c in curve if c.simulated <= mark), key=lambda c: c.simulated))
-            for mark in range(steps // 20, steps + 1, steps // 20)]  # fmt: skip
     return {
-        "first": first, "cells": last.cells, "best": last.best, "curve": thin,
+        "first": first, "cells": last.cells, "best": last.best,
         "seconds": time.process_time() - begin,
     }  # fmt: skip
 
@@ -168,7 +166,7 @@ def main() -> None:
 
 def record_exploration(shared: dict[str, Any]) -> None:
     """Who finds the treasure, and when."""
-    rows, curves = [], []
+    rows = []
     for method, steps in METHODS:
         grid = {"maze": range(MAZES), "method": [method], "steps": [steps]}
         cells = runs.sweep(explore, grid, seeds=range(SEEDS), folder=FOLDER)
@@ -181,11 +179,6 @@ def record_exploration(shared: dict[str, Any]) -> None:
                 "cells": result["cells"], "best": f"{result['best']:.0f}",
                 "seconds": f"{result['seconds']:.2f}",
             })  # fmt: skip
-            if told["maze"] == 0:
-                curves += [
-                    {"method": method, "seed": cell.seed, "steps": int(c[0]), "cells": int(c[2]),
-                     "best": f"{c[3]:.0f}"} for c in result["curve"]
-                ]  # fmt: skip
         solved = [c.result["first"][0] for c in cells if c.result["first"]]
         print(method, f"{len(solved)} of {len(cells)}", sorted(solved)[len(solved) // 2 :][:1],
               f"{sum(c.result['seconds'] for c in cells):.0f} s", flush=True)  # fmt: skip
@@ -197,7 +190,6 @@ def record_exploration(shared: dict[str, Any]) -> None:
         "treasure, replayed: the same with every return played again, nan: not within the budget"
     )
     _write("exploration_study", rows, shared | {"seeds": SEEDS}, note)
-    _write("exploration_curves", curves, shared | {"seeds": SEEDS}, note + "; maze 0 only")
 
 
 def record_robust(shared: dict[str, Any]) -> None:
