@@ -125,15 +125,15 @@ def clip_gradients(parameters: Sequence[Tensor], most: float) -> Tensor:
     return norms
 
 
-def adam(parameters: list[Tensor], rate: float, epsilon: float = 1e-8) -> torch.optim.Adam:
+def adam(parameters: list[Tensor], learning_rate: float, epsilon: float = 1e-8) -> torch.optim.Adam:
     """Adam in one fused kernel; it works coordinate by coordinate, so copies never meet.
 
     Args:
         parameters: what to optimise.
-        rate: learning rate.
+        learning_rate: length of a step.
         epsilon: added to the root of the second moment.
 
     Returns:
         The optimiser.
     """
-    return torch.optim.Adam(parameters, lr=rate, eps=epsilon, fused=True)
+    return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True)

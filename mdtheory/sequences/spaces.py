@@ -145,11 +145,11 @@ class SequenceSpace:
         counts = torch.cat(levels, -2)
         return counts - counts.sum(-1, keepdim=True) * logits.softmax(-1)
 
-    def logits(self, policy: Tensor) -> Tensor:
+    def logits(self, log_policy: Tensor) -> Tensor:
         r"""The inverse of :meth:`log_probs`: a policy over sequences, told token by token.
 
         Args:
-            policy: :math:`\log\pi` over the sequences, shape ``(..., V**L)``, all finite.
+            log_policy: :math:`\log\pi` over the sequences, shape ``(..., V**L)``, all finite.
 
         Returns:
             Log-probabilities of tokens given their prefixes, ``(..., prefixes, V)``.
@@ -158,13 +158,13 @@ class SequenceSpace:
             TypeError: not a floating-point tensor.
             ValueError: a wrong shape, a NaN or an infinity.
         """
-        require_finite("policy", require_tensor("policy", policy))
-        require_shape("policy", policy, (*policy.shape[:-1], self.count))
+        require_finite("log_policy", require_tensor("log_policy", log_policy))
+        require_shape("log_policy", log_policy, (*log_policy.shape[:-1], self.count))
         rows: list[Tensor] = []
         for _ in range(self.length):
-            level = policy.unflatten(-1, (-1, self.vocabulary))
+            level = log_policy.unflatten(-1, (-1, self.vocabulary))
             rows.insert(0, level.log_softmax(-1))
-            policy = level.logsumexp(-1)
+            log_policy = level.logsumexp(-1)
         return torch.cat(rows, -2)
 
     def token_mixture(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdtheory.convex import saddle_points as sp
-from mdtheory.convex.mirror_maps import Ball, Entropy, Euclidean, mirror_step
+from mdtheory.convex.mirror_maps import Ball, Entropy, Euclidean, Tsallis, mirror_step
 from mdtheory.convex.saddle_points import bounds
 
 F64 = torch.float64
@@ -241,3 +241,14 @@ def test_the_separating_scale():
         sp.separating_scale(supervised, one, one)
     with pytest.raises(ValueError, match="distance"):
         sp.separating_scale(supervised, 0 * one, dense)
+
+
+@pytest.mark.parametrize("q", [1 - 1e-12, 1 + 1e-12])
+def test_near_order_1_the_steps_are_those_of_the_entropy(q):
+    """Where the plain dual of a Tsallis map has lost all digits but four."""
+    matrix, near = games(), (Tsallis(q), Tsallis(q))
+    for run in (sp.saddle_mirror_descent, sp.mirror_prox, sp.optimistic_mirror_prox):
+        found = run(sp.matrix_operator(matrix), near, uniform(), 0.5, 10)
+        right = run(sp.matrix_operator(matrix), MAPS, uniform(), 0.5, 10)
+        for ours, its in zip(found.last, right.last, strict=True):
+            torch.testing.assert_close(ours, its, rtol=0, atol=1e-9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mdtheory.convex.mirror_maps import BinaryEntropy, Entropy
+from mdtheory.convex.mirror_maps import BinaryEntropy, Entropy, Tsallis
 from mdtheory.convex.target_surrogates import (
     Armijo,
     LinearCost,
@@ -24,6 +24,7 @@ from mdtheory.convex.target_surrogates import (
     target_sgd,
     target_step,
 )
+from mdtheory.convex.target_surrogates.surrogates import surrogate_slope
 
 F64, INF = torch.float64, math.inf
 N, D, K = 4, 3, 2
@@ -212,3 +213,12 @@ def test_infinitely_many_steps_and_none_of_the_data_in_a_unit():
             SquaredLoss(labels), LinearModel(unit * features), start / unit, 0.5, 3
         ).parameters
         torch.testing.assert_close(turned * unit, plain)
+
+
+@pytest.mark.parametrize("order", [1 - 1e-12, 1 + 1e-12])
+def test_slopes_near_order_1_are_those_of_the_entropy(order):
+    targets, anchor = normal(20, N, K, seed=41).softmax(-1), normal(20, N, K, seed=42).softmax(-1)
+    gradient, step = normal(20, N, K, seed=43), torch.full((20,), 0.5, dtype=F64)
+    found = surrogate_slope(targets, anchor, gradient, step, Tsallis(order))
+    right = surrogate_slope(targets, anchor, gradient, step, Entropy())
+    torch.testing.assert_close(found, right, rtol=0, atol=1e-9)

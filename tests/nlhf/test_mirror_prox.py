@@ -320,7 +320,7 @@ def test_solved_exactly_it_is_the_algorithm(vocabulary, length):
         )
 
 
-def test_an_average_of_one_is_regularised_self_play():
+def test_a_decay_of_zero_is_regularised_self_play():
     space, preference, tables, _ = sequences()
     logits, _, other, reference = tables
     found = mp.proximal_gradient(
@@ -345,7 +345,7 @@ def test_an_average_of_one_is_regularised_self_play():
         nash.PreferenceGame(preference, space.log_probs(reference), 0.2),
         30,
         step_size=2.0,
-        average=1.0,
+        decay=0.0,
     )
     assert online.equal(target)
     free, _ = mp.practical_mirror_prox(
@@ -353,7 +353,7 @@ def test_an_average_of_one_is_regularised_self_play():
         nash.PreferenceGame(preference, space.log_probs(reference), 0.2),
         30,
         step_size=math.inf,
-        average=0.3,
+        decay=0.7,
     )
     torch.testing.assert_close(online, free, rtol=0, atol=1e-11)
 
@@ -381,7 +381,7 @@ def test_the_practical_version_finds_the_equilibrium():
         nash.PreferenceGame(preference, space.log_probs(reference), 0.1),
         2500,
         learning_rate=2.0,
-        average=0.1,
+        decay=0.9,
     )
     assert nash.kl(star, space.log_probs(target)) < 1e-8
     assert nash.kl(star, space.log_probs(online)) < 1e-8
@@ -397,6 +397,6 @@ def test_the_practical_version_finds_the_equilibrium():
     assert all(a.equal(b) for a, b in zip(whole, again, strict=True))
     game = nash.PreferenceGame(preference, space.log_probs(reference), 0.1)
     _, noisy = mp.practical_mirror_prox(
-        space, game, 600, learning_rate=0.2, average=0.1, samples=32, generator=generator
+        space, game, 600, learning_rate=0.2, decay=0.9, samples=32, generator=generator
     )
     assert nash.kl(star, space.log_probs(noisy)) < 0.2 * nash.kl(star, mu)

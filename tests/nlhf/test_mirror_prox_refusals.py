@@ -150,8 +150,8 @@ REFUSALS = {
     ),
     "ascent: minus one step": (lambda: ascent(steps=-1), ValueError, "steps"),
     "ascent: a rate of 0": (lambda: ascent(learning_rate=0.0), ValueError, "learning_rate"),
-    "practical: an average of 0": (lambda: practical(average=0.0), ValueError, "average"),
-    "practical: an average of 2": (lambda: practical(average=2.0), ValueError, "average"),
+    "practical: a decay of 1": (lambda: practical(decay=1.0), ValueError, "decay"),
+    "practical: a decay of -1": (lambda: practical(decay=-1.0), ValueError, "decay"),
     "practical: minus one update": (lambda: practical(-1), ValueError, "updates"),
     "practical: a start that does not fit": (
         lambda: practical(start=(TABLE, EVEN)), ValueError, "start",

@@ -306,8 +306,8 @@ def test_numbers_of_numpy_are_numbers_and_arrays_are_refused_by_name():
             SPACE, nm.PreferenceGame(drawn(9)[0], SPACE.log_probs(logits), 0.1), 1, x
         ),
         "temperature   ": mp.largest_step,
-        "average": lambda x: mp.practical_mirror_prox(
-            SPACE, nm.PreferenceGame(drawn(9)[0], SPACE.log_probs(logits), 0.1), 1, average=x
+        "decay ": lambda x: mp.practical_mirror_prox(
+            SPACE, nm.PreferenceGame(drawn(9)[0], SPACE.log_probs(logits), 0.1), 1, decay=x
         ),
     }
     for name, call in calls.items():

@@ -163,7 +163,7 @@ def test_newton_iterates_converge_to_what_each_law_asks_for():
     online = op.newton_iterates(game, 300, 0.2)
     assert online.shape == (301, 3)
     assert span(online[-1] - regularized_nash(game)) < 1e-9
-    offline = op.newton_iterates(game, 300, 0.2, sampling=law, policy=law)
+    offline = op.newton_iterates(game, 300, 0.2, sampling=law, log_policy=law)
     assert span(offline[-1] - best_response(game, law)) < 1e-9
     mixed = mixture(op.newton_iterates(game, 300, 0.2, 0.5)[-1], magnet, 0.5)
     assert span(mixed - regularized_nash(game.at(0.4))) < 1e-9

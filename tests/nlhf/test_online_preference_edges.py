@@ -131,7 +131,9 @@ def test_numbers_of_numpy_are_numbers_and_arrays_are_refused_by_name():
 def test_what_is_returned_is_no_view_of_what_came():
     preference, policy, reference, sampling = drawn()
     kept = [each.clone() for each in (policy, reference, sampling)]
-    op.newton_iterates(PreferenceGame(preference, reference, 0.5), 0, 0.5, policy=policy).fill_(7.0)
+    op.newton_iterates(PreferenceGame(preference, reference, 0.5), 0, 0.5, log_policy=policy).fill_(
+        7.0
+    )
     op.newton_iterates(PreferenceGame(preference, reference, 0.5), 0, 0.5).fill_(7.0)
     op.descend(lambda p: p, policy, 0.1, 0).fill_(7.0)
     op.log_ratio_margin(policy, 0 * policy, 0 * policy, 0 * policy).fill_(7.0)

@@ -157,7 +157,7 @@ def test_newtons_step_is_the_mirror_step(length):
     for law in (start, M[:5], mixture(start, MU[:5], length)):
         exact = newton(start, law, length)
         close(exact, magnetic_step(PreferenceGame(P[:5], MU[:5], tau), start, law, step), 1e-8)
-    run = op.newton_iterates(PreferenceGame(P[:5], MU[:5], tau), 1, length, policy=start)
+    run = op.newton_iterates(PreferenceGame(P[:5], MU[:5], tau), 1, length, log_policy=start)
     close(run[1], newton(start, start, length), 1e-8)
 
 

@@ -117,7 +117,7 @@ REFUSALS = {
     ),
     "half a step": (lambda: op.newton_iterates(GAME, 1.5, 0.5), TypeError, "iterations"),
     "a start that is none": (
-        lambda: op.newton_iterates(GAME, 3, 0.5, policy=MU - 1), ValueError, "policy",
+        lambda: op.newton_iterates(GAME, 3, 0.5, log_policy=MU - 1), ValueError, "policy",
     ),
     "data that are none": (
         lambda: op.newton_iterates(GAME, 3, 0.5, sampling=MU - 1), ValueError, "sampling",

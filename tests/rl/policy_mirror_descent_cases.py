@@ -68,9 +68,12 @@ def myopic(mdp, q):
 KNOWN = {}
 
 
-def optimum(mdp, tau=0.0, mirror_map=None):
+ENTROPY = mm.Entropy()
+
+
+def optimum(mdp, tau=0.0, mirror_map=ENTROPY):
     """An optimal policy and its value, computed once for each process."""
-    key = (id(mdp), tau, repr(mirror_map or mm.Entropy()) if tau else "")
+    key = (id(mdp), tau, repr(mirror_map) if tau else "")
     if key not in KNOWN:
         policy = (
             pmd.soft_policy_iteration(mdp, tau, 40, mirror_map=mirror_map)

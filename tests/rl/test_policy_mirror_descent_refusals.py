@@ -90,6 +90,9 @@ REFUSALS = {
     "a map on matrices": (lambda: descend(mirror_map=VonNeumann()), ValueError, "mirror_map"),
     "a name of a map": (lambda: descend(mirror_map="entropy"), TypeError, "mirror_map"),
     "no map": (lambda: descend(mirror_map=None), TypeError, "mirror_map"),
+    "no map for a regulariser": (
+        lambda: pmd.evaluate(MDP, POLICY, 1.0, None), TypeError, "mirror_map",
+    ),
     "a start that is no law": (lambda: pmd.occupancy(MDP, POLICY, NAN), ValueError, "initial"),
     "a start of other states": (
         lambda: pmd.occupancy(MDP, POLICY, torch.full((3,), 1 / 3, dtype=F64)),

@@ -91,11 +91,11 @@ def _weighed(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return p, right.exp(), torch.where(p > 0, left - right, 0.0)
 
 
-def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
+def mixture(log_policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor:
     r"""Geometric mixture :math:`\propto \pi^{1-\beta}\mu^{\beta}`, equation ``eq-mixture``.
 
     Args:
-        policy: :math:`\log\pi`, shape ``(..., n)``.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``.
         reference: :math:`\log\mu`, shape ``(..., n)``.
         weight: :math:`\beta` in [0, 1], a number, or a tensor that broadcasts with policies. A
             weight of 0 or 1 forgets the other law, its probabilities of 0 too.
@@ -103,7 +103,7 @@ def mixture(policy: Tensor, reference: Tensor, weight: float | Tensor) -> Tensor
     Returns:
         Log-probabilities ``(..., n)``.
     """
-    return (scaled(1 - weight, policy) + scaled(weight, reference)).log_softmax(-1)
+    return (scaled(1 - weight, log_policy) + scaled(weight, reference)).log_softmax(-1)
 
 
 def span(dual: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from mdtheory.checks import (
     require_values,
     values_known,
 )
-from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex
+from mdtheory.convex.mirror_maps import Ball, Box, Domain, Mahalanobis, Simplex, dual_step
 from mdtheory.convex.mirror_maps.domains import euclidean_norm
 from mdtheory.convex.mirror_maps.exact import differentiated
 from mdtheory.convex.mirror_maps.quadratic import secular_root
@@ -130,7 +130,8 @@ class AdaGrad(Learner):
             metric = self._root + self.epsilon
             if self.kind == "norm":
                 self.step_size = (self._rate / metric)[..., 0]
-            moved = self._decision - self._rate * _over(gradient, metric)
+            # The step of size eta under the potential x' H x / 2, divided by H where there is one.
+            moved = dual_step(self._decision, _over(gradient, metric), self._rate)
             self._finish(self._into(moved, metric), loss)
 
     def _full_step(self, gradient: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ class AdaGrad(Learner):
         self._finite("gradient", self.energy.sum(-1))
         metric = lengths + self.epsilon
         pull = _over(lengths * left[..., -1, :], metric)
-        moved = self._decision - self._rate * _turn(axes.mT, pull)
+        moved = dual_step(self._decision, _turn(axes.mT, pull), self._rate)
         if self.domain is None:
             return moved
         # In the axes of the metric; the directions outside share the metric epsilon.
@@ -274,8 +275,8 @@ class OnlineNewtonStep(Learner):
             matrix = self._matrix + gradient[..., :, None] * gradient[..., None, :]
             self._finite("gradient", matrix.sum(-1))
             self._matrix = matrix
-            # The dual step of the book, under the potential x' A_t x / 2.
-            dual = _turn(matrix, self._decision) - self._rate[..., None] * gradient
+            # Under the potential x' A_t x / 2.
+            dual = dual_step(_turn(matrix, self._decision), gradient, self._rate[..., None])
             if isinstance(self.domain, Simplex):
                 point = simplex_quadratic(matrix, dual, self._decision)
             else:

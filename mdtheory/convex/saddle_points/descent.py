@@ -260,7 +260,7 @@ class _State:
             step_and_weight(steps[k], 0.0, self.point[k], None, maps[k].event_dims)[0]
             for k in (0, 1)
         ]
-        self.dual = [maps[k]._to_dual(self.point[k]) for k in (0, 1)]
+        self.dual = [maps[k]._step_dual(self.point[k]) for k in (0, 1)]
 
     def ahead(self, slopes: Pair) -> Pair:
         """The points that a step from here would reach; nothing moves."""
@@ -274,7 +274,7 @@ class _State:
         one = self.maps[player]
         dual = dual_step(self.dual[player], slope, self.steps[player])
         self.point[player] = one._to_primal(dual)
-        self.dual[player] = dual if one.carries_dual else one._to_dual(self.point[player])
+        self.dual[player] = dual if one.carries_dual else one._step_dual(self.point[player])
 
     def _fill(self, slopes: Pair) -> None:
         """Refuse gradients of a wrong kind, and give the points the batch of both."""

@@ -179,7 +179,7 @@ def surrogate_slope(
         moved = _difference(targets, anchor)
         moved = moved if weights is None else weights * moved
     elif coordinates == "primal":
-        moved = mirror_map._to_dual(targets) - mirror_map._to_dual(anchor)
+        moved = mirror_map._step_dual(targets) - mirror_map._step_dual(anchor)
     else:
         moved = mirror_map._to_primal(targets) - mirror_map._to_primal(anchor)
     return gradient + moved / step[..., None, None]

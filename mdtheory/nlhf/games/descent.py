@@ -95,25 +95,10 @@ def magnetic_iterates(
 ) -> Iterator[Strategies]:
     """All strategies of :func:`magnetic_mirror_descent`, the start included.
 
-    Every pair is in memory of its own.
-
-    Args:
-        game: as there, and so are all others.
-        iterations: number of steps.
-        temperature: of the magnet.
-        step_size: of a step.
-        magnet: strategies that the step is pulled to.
-        magnet_rate: how fast the magnet moves.
-        start: the first strategies.
-        extragradient: take the gradient at a trial step.
-        form: for extensive games.
+    The arguments are those of :func:`magnetic_mirror_descent`. Every pair is in memory of its own.
 
     Returns:
         An iterator over ``iterations + 1`` pairs.
-
-    Raises:
-        TypeError: as there.
-        ValueError: likewise.
     """
     descent = _prepare(
         game, temperature, step_size, magnet, magnet_rate, start, extragradient, form

@@ -116,7 +116,7 @@ def practical_mirror_prox(
     *,
     step_size: float = 2.0,
     learning_rate: float = 1.0,
-    average: float = 0.1,
+    decay: float = 0.9,
     samples: int | None = None,
     generator: torch.Generator | None = None,
     start: tuple[Tensor, Tensor] | None = None,
@@ -134,7 +134,7 @@ def practical_mirror_prox(
         updates: number of gradient steps, at least 0.
         step_size: :math:`\gamma > 0`, also infinite.
         learning_rate: length of a gradient step, above 0.
-        average: :math:`\kappa` in (0, 1]; 1 is regularised self-play.
+        decay: :math:`1 - \kappa` in [0, 1), what the target keeps; 0 is regularised self-play.
         samples: pairs of answers for each gradient; by default it is exact.
         generator: the source of chance; needed with ``samples``.
         start: an earlier result to go on from.
@@ -150,9 +150,9 @@ def practical_mirror_prox(
         Ours, after the description in Tiapkin et al. (2025).
     """
     rate = require_number("learning_rate", learning_rate, 0.0, strict=True)
-    share = require_number("average", average, 0.0, strict=True)
-    if share > 1:
-        raise ValueError(f"average: expected a number in (0, 1], got {share!r}")
+    kept = require_number("decay", decay, 0.0)
+    if kept >= 1:
+        raise ValueError(f"decay: expected a number in [0, 1), got {kept!r}")
     reference = space.logits(_game(space, game).reference)
     online, target = (reference, reference) if start is None else start
     space.check("start", online)
@@ -162,7 +162,7 @@ def practical_mirror_prox(
             space, game, online, online, target, step_size, samples=samples, generator=generator
         )
         online = online + rate * direction
-        target = target + share * (online - target)
+        target = online + kept * (target - online)
     return online.clone(), target.clone()
 
 

@@ -87,23 +87,23 @@ class PreferenceGame(ZeroSumGame[Tensor]):
         """The reference as a policy of every game, shape ``(..., n)``, in its own memory."""
         return self.reference.expand(*self.batch_shape, self.actions).clone()
 
-    def check(self, name: str, policy: Tensor) -> Tensor:
+    def check(self, name: str, log_policy: Tensor) -> Tensor:
         """Refuse what is no policy of this game.
 
         Args:
             name: the argument's name, for the message.
-            policy: log-probabilities ``(..., n)``; a probability may be 0.
+            log_policy: log-probabilities ``(..., n)``; a probability may be 0.
 
         Returns:
-            ``policy`` itself.
+            ``log_policy`` itself.
 
         Raises:
             TypeError: not a tensor of the dtype of the preferences.
             ValueError: a wrong shape, a NaN, or probabilities that do not sum to 1.
         """
-        require_log_probabilities(name, policy, self.preference)
-        require_broadcast(name, policy.shape[:-1], self.batch_shape)
-        return policy
+        require_log_probabilities(name, log_policy, self.preference)
+        require_broadcast(name, log_policy.shape[:-1], self.batch_shape)
+        return log_policy
 
     def preferred(self, opponent: Tensor) -> Tensor:
         r"""How often each action is preferred to the opponent's.
@@ -116,18 +116,20 @@ class PreferenceGame(ZeroSumGame[Tensor]):
         """
         return (self.preference @ opponent.exp()[..., None])[..., 0]
 
-    def value(self, policy: Tensor, opponent: Tensor) -> Tensor:
+    def value(self, log_policy: Tensor, opponent: Tensor) -> Tensor:
         r"""What player one receives, with the penalties.
 
         Args:
-            policy: :math:`\log p`, shape ``(..., n)``.
+            log_policy: :math:`\log p`, shape ``(..., n)``.
             opponent: :math:`\log q`, shape ``(..., n)``.
 
         Returns:
             :math:`\mathcal P_\tau(p \succ q)`, of the batch's shape.
         """
-        won = (policy.exp() * self.preferred(opponent)).sum(-1)
-        return won + self.temperature * (kl(opponent, self.reference) - kl(policy, self.reference))
+        won = (log_policy.exp() * self.preferred(opponent)).sum(-1)
+        return won + self.temperature * (
+            kl(opponent, self.reference) - kl(log_policy, self.reference)
+        )
 
     def best_response(self, opponent: Tensor) -> Tensor:
         r"""The policy that receives most against an opponent, equation ``eq-best-response``.
@@ -148,14 +150,14 @@ class PreferenceGame(ZeroSumGame[Tensor]):
         # An endless step forgets where it starts.
         return entropy_step(self.reference, -won, math.inf, self.reference, weight)
 
-    def step(self, policy: Tensor, opponent: Tensor, step_size: float | Tensor) -> Tensor:
+    def step(self, log_policy: Tensor, opponent: Tensor, step_size: float | Tensor) -> Tensor:
         r"""One mirror step against an opponent, with the reference as its magnet.
 
         Equation ``eq-magnetic-step``; it is ``eq-dual-step`` with the gradient
         :math:`-P(\cdot \succ o)`, the magnet :math:`\log\mu` and its weight :math:`\tau`.
 
         Args:
-            policy: where it starts, :math:`\log p`, shape ``(..., n)``.
+            log_policy: where it starts, :math:`\log p`, shape ``(..., n)``.
             opponent: :math:`\log o`, shape ``(..., n)``.
             step_size: :math:`\gamma > 0`, a number, or a tensor that broadcasts with policies.
 
@@ -163,16 +165,16 @@ class PreferenceGame(ZeroSumGame[Tensor]):
             The next policy, log-probabilities ``(..., n)``.
         """
         gradient = -self.preferred(opponent)
-        return entropy_step(policy, gradient, step_size, self.reference, self._weight)
+        return entropy_step(log_policy, gradient, step_size, self.reference, self._weight)
 
-    def exploitability(self, policy: Tensor) -> Tensor:
+    def exploitability(self, log_policy: Tensor) -> Tensor:
         r"""How much a best response gains, :math:`\max_p \mathcal P_\tau(p \succ q) - 1/2`.
 
         With a temperature it is :math:`\tau\,\mathrm{KL}(q\|\mathrm{BR}_\tau(q))`, which is how it
         is computed: no digits are lost near the equilibrium.
 
         Args:
-            policy: :math:`\log q`, shape ``(..., n)``.
+            log_policy: :math:`\log q`, shape ``(..., n)``.
 
         Returns:
             The gain, at least 0, of the batch's shape.
@@ -184,12 +186,12 @@ class PreferenceGame(ZeroSumGame[Tensor]):
         Source:
             The closed form follows from Munos et al. (2024), proposition 1.
         """
-        won = self.preferred(self.check("policy", policy))
+        won = self.preferred(self.check("log_policy", log_policy))
         tau = self.temperature
         if not isinstance(tau, Tensor):
-            return tau * kl(policy, self._response(tau, won)) if tau else won.amax(-1) - 0.5
+            return tau * kl(log_policy, self._response(tau, won)) if tau else won.amax(-1) - 0.5
         response = self._response(torch.where(tau > 0, tau, 1.0)[..., None], won)
-        return torch.where(tau > 0, tau * kl(policy, response), won.amax(-1) - 0.5)
+        return torch.where(tau > 0, tau * kl(log_policy, response), won.amax(-1) - 0.5)
 
 
 def require_game(game: object, *, positive: bool = False) -> PreferenceGame:
@@ -241,7 +243,7 @@ def best_response(game: PreferenceGame, opponent: Tensor) -> Tensor:
 
 
 def magnetic_step(
-    game: PreferenceGame, policy: Tensor, opponent: Tensor, step_size: float | Tensor
+    game: PreferenceGame, log_policy: Tensor, opponent: Tensor, step_size: float | Tensor
 ) -> Tensor:
     r"""One mirror step of a policy against an opponent, equation ``eq-magnetic-step``.
 
@@ -249,7 +251,7 @@ def magnetic_step(
 
     Args:
         game: preference games.
-        policy: :math:`\log p`, shape ``(..., n)``.
+        log_policy: :math:`\log p`, shape ``(..., n)``.
         opponent: :math:`\log o`, shape ``(..., n)``.
         step_size: :math:`\gamma > 0`, a number or a tensor of the batch's shape.
 
@@ -263,9 +265,9 @@ def magnetic_step(
     Source:
         Sokota et al. (2023); Munos et al. (2024), equation (8).
     """
-    require_game(game).check("policy", policy)
+    require_game(game).check("log_policy", log_policy)
     game.check("opponent", opponent)
-    return game.step(policy, opponent, require_step(step_size, game))
+    return game.step(log_policy, opponent, require_step(step_size, game))
 
 
 def require_step(step_size: float | Tensor, game: PreferenceGame) -> float | Tensor:

@@ -28,7 +28,7 @@ class Variances(NamedTuple):
 def expected_loss(
     game: PreferenceGame,
     loss: PairLoss,
-    policy: Tensor,
+    log_policy: Tensor,
     sampling: Tensor | None = None,
     opponent: Tensor | None = None,
 ) -> Tensor:
@@ -39,7 +39,7 @@ def expected_loss(
     Args:
         game: preference games, of temperatures above 0.
         loss: a loss of pairs with the arguments of :func:`ipo_loss`.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
         sampling: :math:`\log m`, from which the answers of a pair come; ``None``: the policy.
         opponent: :math:`\log o`, for the second answer of a pair; ``None``: as the first.
 
@@ -53,14 +53,14 @@ def expected_loss(
     Source:
         Calandriello et al. (2024).
     """
-    _require(game, policy)
-    first = (policy if sampling is None else game.check("sampling", sampling)).detach().exp()
+    _require(game, log_policy)
+    first = (log_policy if sampling is None else game.check("sampling", sampling)).detach().exp()
     second = first if opponent is None else game.check("opponent", opponent).detach().exp()
     # The label may turn a pair round, so both orders meet every loss.
     drawn = first[..., :, None] * second[..., None, :]
     weight = game.preference * (drawn + drawn.mT)
-    tau, batch = game.temperature, torch.broadcast_shapes(policy.shape[:-1], game.batch_shape)
-    mine, theirs = policy.expand(*batch, -1), game.reference.expand(*batch, -1)
+    tau, batch = game.temperature, torch.broadcast_shapes(log_policy.shape[:-1], game.batch_shape)
+    mine, theirs = log_policy.expand(*batch, -1), game.reference.expand(*batch, -1)
     each = loss(
         mine[..., :, None], mine[..., None, :],
         theirs[..., :, None], theirs[..., None, :],
@@ -72,14 +72,14 @@ def expected_loss(
 
 def ipo_gradient(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     sampling: Tensor,
 ) -> Tensor:
     r"""Gradient of the expected IPO loss, equation ``eq-ipo-gradient``.
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
         sampling: :math:`\log m`, from which both answers of a pair come, shape ``(..., n)``.
 
     Returns:
@@ -92,18 +92,18 @@ def ipo_gradient(
     Source:
         Azar et al. (2024) for the loss; the form is that of the chapter.
     """
-    _require(game, policy)
-    return _ipo_gradient(game, policy, game.check("sampling", sampling))
+    _require(game, log_policy)
+    return _ipo_gradient(game, log_policy, game.check("sampling", sampling))
 
 
-def online_ipo_gradient(game: PreferenceGame, policy: Tensor) -> Tensor:
+def online_ipo_gradient(game: PreferenceGame, log_policy: Tensor) -> Tensor:
     r"""Gradient of Online IPO, equation ``eq-online-ipo-gradient``.
 
     It is :math:`-4/\tau` times that of self-play, theorem ``thm-online-ipo``.
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
 
     Returns:
         The gradient with respect to the logits of the policy, shape ``(..., n)``.
@@ -115,20 +115,20 @@ def online_ipo_gradient(game: PreferenceGame, policy: Tensor) -> Tensor:
     Source:
         Calandriello et al. (2024), section 4.
     """
-    _require(game, policy)
-    return _ipo_gradient(game, policy, policy)
+    _require(game, log_policy)
+    return _ipo_gradient(game, log_policy, log_policy)
 
 
 def ipo_md_gradient(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     weight: float | Tensor,
 ) -> Tensor:
     r"""Gradient of IPO-MD, theorem ``thm-ipo-md-gradient``.
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
         weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
 
     Returns:
@@ -141,14 +141,14 @@ def ipo_md_gradient(
     Source:
         Calandriello et al. (2024), section 5; the centring is that of the chapter.
     """
-    _require(game, policy)
-    mixed = mixture(policy, game.reference, require_weight(weight, game))
-    return _ipo_gradient(game, policy, mixed)
+    _require(game, log_policy)
+    mixed = mixture(log_policy, game.reference, require_weight(weight, game))
+    return _ipo_gradient(game, log_policy, mixed)
 
 
 def ipo_md_loss(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     weight: float | Tensor,
 ) -> Tensor:
     r"""Expected loss of IPO-MD, in the closed form of ``thm-ipo-least-squares``.
@@ -158,7 +158,7 @@ def ipo_md_loss(
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite; may require gradients.
         weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
 
     Returns:
@@ -171,12 +171,12 @@ def ipo_md_loss(
     Source:
         Calandriello et al. (2024), section 5.
     """
-    _require(game, policy)
+    _require(game, log_policy)
     with torch.no_grad():
-        mixed = mixture(policy, game.reference, require_weight(weight, game))
+        mixed = mixture(log_policy, game.reference, require_weight(weight, game))
         share, won = mixed.exp(), game.preferred(mixed)
     tau = _column(game.temperature)
-    ratio = policy - game.reference
+    ratio = log_policy - game.reference
     centred = ratio - (share * ratio).sum(-1, keepdim=True)
     target = (won - 0.5) / tau
     squares = (share * (2 * centred**2 - 4 * centred * target)).sum(-1)
@@ -185,14 +185,14 @@ def ipo_md_loss(
 
 def dpo_gradient(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     sampling: Tensor | None = None,
 ) -> Tensor:
     r"""Gradient of the expected DPO loss, equation ``eq-dpo-gradient``.
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
         sampling: :math:`\log m`, from which both answers come; ``None``: the policy (online DPO).
 
     Returns:
@@ -205,10 +205,10 @@ def dpo_gradient(
     Source:
         Rafailov et al. (2023) for the loss; Guo et al. (2024) for its online form.
     """
-    _require(game, policy)
-    law = policy if sampling is None else game.check("sampling", sampling)
+    _require(game, log_policy)
+    law = log_policy if sampling is None else game.check("sampling", sampling)
     tau = _column(game.temperature)
-    ratio = tau * (policy - game.reference)
+    ratio = tau * (log_policy - game.reference)
     model = (ratio[..., :, None] - ratio[..., None, :]).sigmoid()
     expected = (model @ law.exp()[..., None])[..., 0]
     return -2 * tau * law.exp() * (game.preferred(law) - expected)
@@ -216,7 +216,7 @@ def dpo_gradient(
 
 def response_gradient(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     opponent: Tensor | None = None,
 ) -> Tensor:
     r"""Gradient of what a policy receives against a fixed opponent, ``eq-response-gradient``.
@@ -225,7 +225,7 @@ def response_gradient(
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
         opponent: :math:`\log o`, shape ``(..., n)``, held still; ``None``: the policy itself.
 
     Returns:
@@ -238,14 +238,14 @@ def response_gradient(
     Source:
         Munos et al. (2024), section 7.
     """
-    _require(game, policy)
-    other = policy if opponent is None else game.check("opponent", opponent)
-    worth = game.preferred(other) - _column(game.temperature) * (policy - game.reference)
-    share = policy.exp()
+    _require(game, log_policy)
+    other = log_policy if opponent is None else game.check("opponent", opponent)
+    worth = game.preferred(other) - _column(game.temperature) * (log_policy - game.reference)
+    share = log_policy.exp()
     return share * (worth - (share * worth).sum(-1, keepdim=True))
 
 
-def contrastive_variance(game: PreferenceGame, policy: Tensor) -> Variances:
+def contrastive_variance(game: PreferenceGame, log_policy: Tensor) -> Variances:
     r"""Variances of two estimators of the gradient of Online IPO, ``prop-contrast``.
 
     Both see one pair with its soft label; the one uses the score of the first answer only, the
@@ -253,7 +253,7 @@ def contrastive_variance(game: PreferenceGame, policy: Tensor) -> Variances:
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
+        log_policy: :math:`\log\pi`, shape ``(..., n)``, all finite.
 
     Returns:
         The total variances over the logits, by enumeration of all pairs.
@@ -265,12 +265,12 @@ def contrastive_variance(game: PreferenceGame, policy: Tensor) -> Variances:
     Source:
         Calandriello et al. (2024), appendix D, for the question.
     """
-    _require(game, policy)
-    share = policy.exp()
-    ratio = _column(game.temperature) * (policy - game.reference)
+    _require(game, log_policy)
+    share = log_policy.exp()
+    ratio = _column(game.temperature) * (log_policy - game.reference)
     force = game.preference - 0.5 - (ratio[..., :, None] - ratio[..., None, :])
     pairs = share[..., :, None] * share[..., None, :] * force**2
-    mean = response_gradient(game, policy)
+    mean = response_gradient(game, log_policy)
     square = mean.square().sum(-1)
     # Scores are unit vectors less the policy: their squares and products in closed form.
     collision = share.square().sum(-1)[..., None]
@@ -302,19 +302,19 @@ def require_weight(weight: float | Tensor, game: PreferenceGame) -> float | Tens
 
 def _ipo_gradient(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     sampling: Tensor,
 ) -> Tensor:
     share = sampling.exp()
     tau = _column(game.temperature)
-    ratio = policy - game.reference
+    ratio = log_policy - game.reference
     pull = tau * (ratio - (share * ratio).sum(-1, keepdim=True))
     return -4 / tau * share * (game.preferred(sampling) - 0.5 - pull)
 
 
-def _require(game: PreferenceGame, policy: Tensor) -> None:
-    require_game(game, positive=True).check("policy", policy)
-    require_log_probabilities("policy", policy, game.preference, full_support=True)
+def _require(game: PreferenceGame, log_policy: Tensor) -> None:
+    require_game(game, positive=True).check("log_policy", log_policy)
+    require_log_probabilities("log_policy", log_policy, game.preference, full_support=True)
 
 
 def _column(temperature: float | Tensor) -> float | Tensor:

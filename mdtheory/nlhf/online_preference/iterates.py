@@ -20,7 +20,7 @@ def newton_iterates(
     length: float,
     weight: float | Tensor = 0.0,
     sampling: Tensor | None = None,
-    policy: Tensor | None = None,
+    log_policy: Tensor | None = None,
 ) -> Tensor:
     r"""Damped Newton steps on an IPO loss: mirror steps, theorem ``thm-ipo-newton``.
 
@@ -34,7 +34,7 @@ def newton_iterates(
         length: :math:`s` in (0, 1), the share of Newton's step that is taken.
         weight: :math:`\beta` in [0, 1] of the reference in the mixture that samples.
         sampling: :math:`\log m`, a law that stays (offline); ``weight`` is not used then.
-        policy: where it starts, :math:`\log\pi`; ``None``: the reference.
+        log_policy: where it starts, :math:`\log\pi`; ``None``: the reference.
 
     Returns:
         The policies, log-probabilities of shape ``(iterations + 1, ..., n)``.
@@ -53,7 +53,7 @@ def newton_iterates(
     if share >= 1:
         raise ValueError(f"length: expected a number in (0, 1), got {length!r}")
     mixed = require_weight(weight, game)
-    now = game.policy() if policy is None else game.check("policy", policy)
+    now = game.policy() if log_policy is None else game.check("log_policy", log_policy)
     step = share / ((1 - share) * _column(game.temperature))
     if sampling is not None:
         game.check("sampling", sampling)
@@ -66,13 +66,13 @@ def newton_iterates(
 
 
 def descend(
-    gradient: Callable[[Tensor], Tensor], policy: Tensor, step_size: float, iterations: int
+    gradient: Callable[[Tensor], Tensor], log_policy: Tensor, step_size: float, iterations: int
 ) -> Tensor:
     """Plain gradient descent on the logits of a softmax.
 
     Args:
         gradient: from log-probabilities ``(..., n)`` to a gradient of that shape.
-        policy: where it starts, log-probabilities ``(..., n)``.
+        log_policy: where it starts, log-probabilities ``(..., n)``.
         step_size: what a gradient is multiplied by.
         iterations: number of steps.
 
@@ -83,10 +83,10 @@ def descend(
         TypeError: the policy is no floating-point tensor.
         ValueError: a step that is not above 0, or logits that are not finite.
     """
-    require_finite("policy", require_tensor("policy", policy))
+    require_finite("log_policy", require_tensor("log_policy", log_policy))
     require_number("step_size", step_size, 0.0, strict=True)
     require_count("iterations", iterations, 0)
-    now = policy.log_softmax(-1)
+    now = log_policy.log_softmax(-1)
     found = [now]
     for _ in range(iterations):
         now = (now - step_size * gradient(now)).log_softmax(-1)

@@ -195,7 +195,7 @@ def slic_loss(
 
 
 def kto_loss(
-    policy: Tensor,
+    log_policy: Tensor,
     reference: Tensor,
     desirable: Tensor,
     temperature: float | Tensor,
@@ -206,7 +206,7 @@ def kto_loss(
     One answer at a time, plus for the desirable ones; both kinds have weight 1.
 
     Args:
-        policy: :math:`\log\pi(y)`, any shape.
+        log_policy: :math:`\log\pi(y)`, any shape.
         reference: :math:`\log\mu(y)`, a shape that broadcasts with it.
         desirable: whether the answer is liked, truth values that broadcast.
         temperature: :math:`\tau > 0`, a number or a tensor that broadcasts.
@@ -222,24 +222,24 @@ def kto_loss(
     Source:
         Ethayarajh et al. (2024).
     """
-    _require_logs(policy=policy, reference=reference)
-    ratio = policy - reference
-    require_broadcastable("desirable", require_truths("desirable", desirable), "policy", ratio)
-    _require_together(desirable=desirable, policy=ratio)
+    _require_logs(log_policy=log_policy, reference=reference)
+    ratio = log_policy - reference
+    require_broadcastable("desirable", require_truths("desirable", desirable), "log_policy", ratio)
+    _require_together(desirable=desirable, log_policy=ratio)
     tau = _require_positive("temperature", temperature, ratio)
     if isinstance(baseline, Tensor):
-        _require_logs(policy=ratio, baseline=baseline)
+        _require_logs(log_policy=ratio, baseline=baseline)
     else:
         require_number("baseline", baseline)
     value = tau * (ratio - baseline)
     return torch.where(desirable, (-value).sigmoid(), value.sigmoid())
 
 
-def sppo_loss(policy: Tensor, previous: Tensor, preferred: Tensor, step_size: float) -> Tensor:
+def sppo_loss(log_policy: Tensor, previous: Tensor, preferred: Tensor, step_size: float) -> Tensor:
     r"""SPPO: :math:`\bigl(\log\tfrac{\pi}{\pi_t} - \eta(P(y\succ\pi_t) - \tfrac12)\bigr)^2`.
 
     Args:
-        policy: :math:`\log\pi(y)`, any shape.
+        log_policy: :math:`\log\pi(y)`, any shape.
         previous: :math:`\log\pi_t(y)`, a shape that broadcasts with it.
         preferred: :math:`P(y \succ \pi_t)`, how often the answer is preferred to the last policy's.
         step_size: :math:`\eta > 0`.
@@ -254,10 +254,10 @@ def sppo_loss(policy: Tensor, previous: Tensor, preferred: Tensor, step_size: fl
     Source:
         Wu et al. (2024).
     """
-    _require_logs(policy=policy, previous=previous, preferred=preferred)
+    _require_logs(log_policy=log_policy, previous=previous, preferred=preferred)
     eta = require_number("step_size", step_size, 0.0, strict=True)
     require_values("preferred", preferred, (preferred >= 0) & (preferred <= 1), "values in [0, 1]")
-    return (policy - previous - eta * (preferred - 0.5)) ** 2
+    return (log_policy - previous - eta * (preferred - 0.5)) ** 2
 
 
 def inpo_loss(

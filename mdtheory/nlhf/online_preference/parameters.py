@@ -11,7 +11,7 @@ from mdtheory.nlhf.online_preference.exact import _ipo_gradient, _require
 
 def score_gradient(
     game: PreferenceGame,
-    policy: Tensor,
+    log_policy: Tensor,
     parameters: Tensor,
     sampling: Tensor,
 ) -> Tensor:
@@ -22,8 +22,8 @@ def score_gradient(
 
     Args:
         game: preference games, of temperatures above 0.
-        policy: :math:`\log\pi_\theta`, shape ``(..., n)``, all finite, with its graph.
-        parameters: :math:`\theta`, any shape, from which ``policy`` was computed.
+        log_policy: :math:`\log\pi_\theta`, shape ``(..., n)``, all finite, with its graph.
+        parameters: :math:`\theta`, any shape, from which ``log_policy`` was computed.
         sampling: :math:`\log m`, from which both answers of a pair come, shape ``(..., n)``.
 
     Returns:
@@ -36,15 +36,15 @@ def score_gradient(
     Source:
         Calandriello et al. (2024), section 5; the centring is that of the chapter.
     """
-    _require(game, policy)
+    _require(game, log_policy)
     law = game.check("sampling", sampling).detach()
-    if not (policy.requires_grad and parameters.requires_grad):
-        raise ValueError("policy: expected log-probabilities with a graph from the parameters")
-    weight = _ipo_gradient(game, policy.detach(), law)
-    if weight.shape != policy.shape:
+    if not (log_policy.requires_grad and parameters.requires_grad):
+        raise ValueError("log_policy: expected log-probabilities with a graph from the parameters")
+    weight = _ipo_gradient(game, log_policy.detach(), law)
+    if weight.shape != log_policy.shape:
         raise ValueError(
-            f"policy: expected the batch shape of the games and the sampling, "
-            f"{tuple(weight.shape[:-1])}, got {tuple(policy.shape[:-1])}"
+            f"log_policy: expected the batch shape of the games and the sampling, "
+            f"{tuple(weight.shape[:-1])}, got {tuple(log_policy.shape[:-1])}"
         )
-    [gradient] = torch.autograd.grad(policy, parameters, weight)
+    [gradient] = torch.autograd.grad(log_policy, parameters, weight)
     return gradient

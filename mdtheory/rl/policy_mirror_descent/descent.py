@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from mdtheory.convex.mirror_maps import (
 )
 from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp
 from mdtheory.rl.policy_mirror_descent.values import (
+    ENTROPY,
     Evaluation,
     evaluate_unchecked,
     magnet_dual,
@@ -33,8 +35,8 @@ class Iterate(NamedTuple):
     """What policy mirror descent knows in one iteration, all in float64.
 
     The ``policy`` ``(..., S, A)``, its ``dual`` ``(..., S, A)``, ``value`` ``(..., S)`` and
-    ``action_value`` ``(..., S, A)``. Under a steep map the dual is right up to a constant in each
-    state, and stays exact where a probability is too small for its type.
+    ``action_value`` ``(..., S, A)``. The dual is right up to a constant in each state, and under a
+    steep map stays exact where a probability is too small for its type.
     """
 
     policy: Tensor
@@ -83,9 +85,7 @@ def policy_mirror_descent(
         Lan (2023), Xiao (2022); Shani, Efroni and Mannor (2020) for the exact model.
     """
     start = _start(mdp, mirror_map, step_size, iterations, policy, temperature)
-    dual, here = start.dual, start.policy
-    for step in start.steps:
-        _, here, dual = start.advance(here, dual, step)
+    *_, (here, _, _) = deque(start.run(), maxlen=1)
     last = _checked(here).to(mdp.reward.dtype)
     return last if start.steps else last.clone(memory_format=torch.contiguous_format)
 
@@ -112,16 +112,11 @@ def policy_iterates(
         ValueError: likewise.
     """
     start = _start(mdp, mirror_map, step_size, iterations, policy, temperature)
-
-    def run() -> Iterator[Iterate]:
-        here, dual = start.policy, start.dual
-        for step in start.steps:
-            found, following, next_dual = start.advance(here, dual, step)
-            yield _iterate(here, dual, found)
-            here, dual = following, next_dual
-        yield _iterate(here, dual, start.evaluate(_checked(here)))
-
-    return run()
+    # Arguments are checked at the call, not at the first iterate.
+    return (
+        _iterate(here, dual, start.evaluate(_checked(here)) if found is None else found)
+        for here, dual, found in start.run()
+    )
 
 
 def natural_policy_gradient(
@@ -197,7 +192,7 @@ def soft_policy_iteration(
     temperature: float,
     iterations: int,
     policy: Tensor | None = None,
-    mirror_map: MirrorMap | None = None,
+    mirror_map: MirrorMap = ENTROPY,
 ) -> Tensor:
     r"""Evaluate, then take the policy :math:`\pi \propto e^{Q_\tau/\tau}`.
 
@@ -361,6 +356,15 @@ class _Start(NamedTuple):
     def evaluate(self, policy: Tensor) -> Evaluation:
         return evaluate_unchecked(self.mdp, policy, self.temperature, self.mirror_map)
 
+    def run(self) -> Iterator[tuple[Tensor, Tensor, Evaluation | None]]:
+        """Every policy with its dual and, but for the last one, its values."""
+        here, dual = self.policy, self.dual
+        for step in self.steps:
+            found, following, next_dual = self.advance(here, dual, step)
+            yield here, dual, found
+            here, dual = following, next_dual
+        yield here, dual, None
+
     def advance(
         self, policy: Tensor, dual: Tensor, step: float | Tensor
     ) -> tuple[Evaluation, Tensor, Tensor]:
@@ -374,7 +378,7 @@ class _Start(NamedTuple):
         if self.mirror_map.carries_dual:
             dual = dual - dual.amax(-1, keepdim=True)
         else:
-            dual = self.without_infeasible(self.mirror_map._to_dual(following))
+            dual = self.without_infeasible(self.mirror_map._step_dual(following))
         return found, following, dual
 
     def without_infeasible(self, dual: Tensor) -> Tensor:
@@ -402,8 +406,6 @@ def _start(
     temperature: float,
 ) -> _Start:
     require_mdp(mdp)
-    if mirror_map is None:
-        raise TypeError("mirror_map: expected a MirrorMap, got None")
     require_simplex_map(mirror_map)
     tau = require_number("temperature", temperature, 0.0)
     steps = _steps(step_size, require_count("iterations", iterations, 0), mdp, tau)
@@ -422,9 +424,9 @@ def _start(
     magnet = magnet_dual(double, mirror_map) if tau else None
     start = _Start(double, mirror_map, steps, here, here, tau, magnet)
     if mdp._mask is None:
-        dual = mirror_map._to_dual(here)
+        dual = mirror_map._step_dual(here)
     else:
-        dual = start.without_infeasible(mirror_map._to_dual(torch.where(mdp._mask, here, 1.0)))
+        dual = start.without_infeasible(mirror_map._step_dual(torch.where(mdp._mask, here, 1.0)))
     return start._replace(dual=dual)
 
 

@@ -12,16 +12,17 @@ from mdtheory.convex.mirror_maps import Entropy, MirrorMap, Simplex
 from mdtheory.rl.policy_mirror_descent import exact, sparse
 from mdtheory.rl.policy_mirror_descent.mdp import F64, TabularMDP, require_mdp
 
+# What values are regularised by where nothing else is said.
+ENTROPY = Entropy()
 
-def require_simplex_map(mirror_map: MirrorMap | None) -> MirrorMap:
-    """The map itself, or the entropy in place of ``None``.
+
+def require_simplex_map(mirror_map: object) -> MirrorMap:
+    """The map itself.
 
     Raises:
         TypeError: no mirror map.
         ValueError: its domain is not the simplex.
     """
-    if mirror_map is None:
-        return Entropy()
     if not isinstance(mirror_map, MirrorMap):
         raise TypeError(f"mirror_map: expected a MirrorMap, got {mirror_map!r}")
     if not isinstance(mirror_map.domain, Simplex):
@@ -33,7 +34,7 @@ def evaluate(
     mdp: TabularMDP,
     policy: Tensor,
     temperature: float = 0.0,
-    mirror_map: MirrorMap | None = None,
+    mirror_map: MirrorMap = ENTROPY,
 ) -> tuple[Tensor, Tensor]:
     r"""Exact values of a policy, by a linear system in float64.
 
@@ -108,7 +109,7 @@ def bellman(
     value: Tensor,
     policy: Tensor | None = None,
     temperature: float = 0.0,
-    mirror_map: MirrorMap | None = None,
+    mirror_map: MirrorMap = ENTROPY,
 ) -> Tensor:
     r"""One application of a Bellman operator.
 
@@ -143,7 +144,7 @@ def bellman(
         best = _soft_greedy(mdp, ahead, weight, mirror_map)
         mean = (best * _paid_only(mdp, ahead)).sum(-1)
         return mean - penalty(mdp, best, weight, mirror_map)
-    magnet = mirror_map._to_dual(ahead.new_full((mdp.actions,), 1 / mdp.actions))
+    magnet = mirror_map._step_dual(ahead.new_full((mdp.actions,), 1 / mdp.actions))
     return weight * (mirror_map._conjugate(ahead / weight + magnet) - mirror_map._conjugate(magnet))
 
 
@@ -151,7 +152,7 @@ def greedy(
     mdp: TabularMDP,
     value: Tensor,
     temperature: float = 0.0,
-    mirror_map: MirrorMap | None = None,
+    mirror_map: MirrorMap = ENTROPY,
 ) -> Tensor:
     r"""The policy that attains the maximum in the optimal Bellman operator.
 
@@ -261,7 +262,7 @@ def penalty(mdp: TabularMDP, policy: Tensor, temperature: float, mirror_map: Mir
 
 
 def magnet_dual(mdp: TabularMDP, mirror_map: MirrorMap) -> Tensor:
-    r"""Dual of the uniform policy, :math:`-\infty` where an action is not feasible.
+    r"""A dual of the uniform policy, :math:`-\infty` where an action is not feasible.
 
     Args:
         mdp: processes in float64 or float32.
@@ -271,10 +272,10 @@ def magnet_dual(mdp: TabularMDP, mirror_map: MirrorMap) -> Tensor:
         Shape ``(A,)``, or ``(..., S, A)`` where some action is not feasible.
     """
     if mdp._mask is None:
-        return mirror_map._to_dual(mdp.reward.new_full((mdp.actions,), 1 / mdp.actions))
+        return mirror_map._step_dual(mdp.reward.new_full((mdp.actions,), 1 / mdp.actions))
     mask = mdp._mask.to(mdp.reward)
     uniform = torch.where(mdp._mask, mask / mask.sum(-1, keepdim=True), 1.0)
-    return torch.where(mdp._mask, mirror_map._to_dual(uniform), -torch.inf)
+    return torch.where(mdp._mask, mirror_map._step_dual(uniform), -torch.inf)
 
 
 def _soft_greedy(
