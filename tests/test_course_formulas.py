@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from mdtheory.course.classroom import CONFIG
 from mdtheory.course.formulas import ATTRIBUTES, ELEMENTS, LONGEST, mathml, typeset
 from tools.project import ROOT
 
@@ -71,3 +72,19 @@ def test_no_formula_makes_an_element_that_is_not_one_of_formulas(formula):
         assert given <= ATTRIBUTES | {"xmlns"}, (name, attributes)
     if "<math" not in made:
         assert made == f"<p>${escaped}$</p>"
+
+
+def test_pages_that_nbgrader_makes_itself_run_nothing_either():
+    import nbformat
+    from traitlets.utils.importstring import import_item
+
+    exporter = import_item(re.search(r'exporter_class = "(.+)"', CONFIG)[1])
+    text = "<script>alert(1)</script><img src=x onerror=alert(1)> $x_1$"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    page, _ = exporter().from_notebook_node(notebook)
+    head, body = page.split("</head>")
+    assert "<script" not in head
+    assert "<script>alert" not in body
+    assert "<img src" not in body
+    assert "<msub><mi>x</mi><mn>1</mn></msub>" in re.sub(r">\s+<", "><", page)
+    assert "default-src 'none'" in head
