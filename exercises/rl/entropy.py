@@ -20,8 +20,18 @@ POINTS = {
     "drift": 3,
 }
 FORBIDDEN = {
-    "mean_of_means": ["trajectory_entropy"],
-    "push": ["net_coefficient", "corridor_penalty"],
+    "mean_of_means": [
+        "trajectory_entropy",
+        "mdtheory.rl.entropy.smoothing.token_weights",
+        "mdtheory.rl.entropy.smoothing.nested_mean",
+    ],
+    "push": [
+        "net_coefficient",
+        "corridor_penalty",
+        "epo_loss",
+        "mdtheory.rl.entropy.smoothing.outside",
+        "mdtheory.rl.entropy.smoothing.entropy_terms",
+    ],
     "smallest_alpha": ["phase_weight"],
     "smoothing_gradient": ["corridor_penalty", "epo_loss", "entropy_gradient"],
     "ride": ["mdtheory.rl.entropy.bounds.reference_growth"],
@@ -30,12 +40,12 @@ FORBIDDEN = {
 
 
 def check_mean_of_means(call, generator: np.random.Generator) -> float:
-    """1 point each: full turns, ragged turns in a batch, padded turns, what padding may hold."""
+    """1 point each: full turns, ragged turns, padded turns and gaps, what padding may hold."""
     score = 0.0
     cases = [
         ((3, 4), "full", "wrong where all tokens are there"),
         ((2, 3, 5, 4), "ragged", "wrong where turns have different lengths"),
-        ((4, 6, 3), "padded", "wrong where turns are padding"),
+        ((4, 6, 3), "padded", "wrong where turns are padding or the mask has gaps"),
         ((5, 4, 3), "nan", "wrong where padding holds what is no number"),
     ]
     for shape, kind, words in cases:
@@ -202,7 +212,8 @@ def _mask(generator: np.random.Generator, shape: tuple[int, ...], kind: str) -> 
     if kind == "padded":
         lengths[..., 2:4] = 0
     lengths[..., 1] = 1 if kind == "ragged" else lengths[..., 1]
-    return np.arange(shape[-1]) < lengths[..., None]
+    mask = np.arange(shape[-1]) < lengths[..., None]
+    return generator.permuted(mask, axis=-1) if kind == "padded" else mask
 
 
 def _law(logits: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def window_growth(factor: float, window: int) -> float:
 def deviation_bound(
     reference: Number, low: Number, high: Number, turns: int, largest: Number
 ) -> tuple[Number, Number]:
-    r"""The bounds of ``thm-deviation`` on :math:`\Gamma_T = \sum_t|H_t - \bar H|`.
+    r"""The bounds of ``thm-deviation`` on :math:`\Delta_T = \sum_t|H_t - \bar H|`.
 
     Args:
         reference: :math:`\bar H`, between 0 and ``largest``.

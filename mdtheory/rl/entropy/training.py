@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mdtheory.agents import Network, adam, clip_gradients, standardize
+from mdtheory.agents import Network, adam, clip_gradients
 from mdtheory.checks import require_count, require_number
 from mdtheory.rl.entropy.lock_chain import LockChain, TurnWorld
 from mdtheory.rl.entropy.smoothing import (
@@ -19,6 +19,7 @@ from mdtheory.rl.entropy.smoothing import (
     require_kind,
     token_weights,
 )
+from mdtheory.rl.group_relative import group_advantages
 
 REFERENCES = ("cumulative", "sliding", "fixed")
 
@@ -323,7 +324,8 @@ class _Run:
     ) -> None:
         """Some steps on a batch."""
         reward = batch.reward.unflatten(-1, (-1, group))
-        advantage = standardize(reward, torch.ones_like(reward)).flatten(-2)[..., None, None]
+        advantage = group_advantages(reward, True, epsilon=0.0, unbiased=False)
+        advantage = advantage.flatten(-2)[..., None, None]
         mask = batch.mask[..., None].expand(batch.log_prob.shape)
         weights = token_weights(mask, batch.log_prob.dtype)
         share = mask / mask.sum((-3, -2, -1), keepdim=True)
