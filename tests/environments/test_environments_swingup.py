@@ -7,7 +7,12 @@ import torch
 
 from mdtheory.environments import CartPole, CartPoleSwingup, DeepMindEnvironment
 from mdtheory.rl import imitation as im
-from tests.rl.imitation_cases import F64, draws
+
+F64 = torch.float64
+
+
+def draws(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 def started(seeds=1, copies=1, dtype=F64):
