@@ -190,7 +190,7 @@ def main() -> None:
     shared: dict[str, Any] = {
         "command": "python benchmarks/exploration_atari_study.py",
         "device": runs.describe_device(torch.device("cpu")),
-        "seeds": SEEDS,
+        "seeds": len({row["seed"] for row in rows}),
     }
     setting = (
         f"ale-py, {told.steps} steps of four frames a run, no sticky actions, a life lost ends a "
