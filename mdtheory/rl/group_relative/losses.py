@@ -70,8 +70,8 @@ def pairwise_consistency_loss(
         require_values("weights", weights, (weights >= 0) & weights.isfinite(), "weights >= 0")
         require_values("weights", weights, (weights > 0).any(-1), "a weight > 0 in every group")
     share = weights / weights.sum(-1, keepdim=True)
-    log_ratio = log_prob - anchor_log_prob.detach()
-    gap = torch.where(share > 0, rewards - tau * torch.where(share > 0, log_ratio, 0.0), 0.0)
+    log_ratio = torch.where(share > 0, log_prob - anchor_log_prob.detach(), 0.0)
+    gap = torch.where(share > 0, rewards - tau * log_ratio, 0.0)
     away = gap - (share * gap).sum(-1, keepdim=True)
     return (share * away.square()).sum(-1)
 
@@ -140,15 +140,17 @@ def clipped_mask_unchecked(
         Truth values, of the broadcast shape.
     """
     low, high, outer_low, outer_high = edges
+    ratio, advantage = torch.broadcast_tensors(ratio, advantage)
     up, down = advantage >= 0, advantage <= 0
     not_high, not_low = ratio <= 1 + high, ratio >= 1 - low
     if kind == "one_side":
         return (up & not_high) | (down & not_low)
-    inside = (not_high & not_low).expand(torch.broadcast_shapes(ratio.shape, advantage.shape))
+    inside = not_high & not_low
     if kind == "two_side":
         return inside
+    far_low, far_high = ratio <= 1 - outer_low, ratio >= 1 + outer_high
     if kind == "ring":
-        return inside | (up & (ratio <= 1 - outer_low)) | (down & (ratio >= 1 + outer_high))
+        return inside | (up & far_low) | (down & far_high)
     return torch.ones_like(inside)
 
 
