@@ -1,18 +1,27 @@
 """Worlds for all seeds at once, as tensor programs and gymnasium's.
 
-How a world is started, stepped, kept and restored (``base``), CartPole and Pendulum (``classic``)
-with their experts (``experts``) and pictures (``pictures``), and gymnasium's (``adapters``). The
-chapters 'Target-based surrogates' and 'Mirror descent policy optimisation' use them first.
+How a world is started, stepped, kept and restored (``base``), CartPole, its swing-up and Pendulum
+(``classic``) with their experts (``experts``) and pictures (``pictures``), gymnasium's
+(``adapters``) and those of the DeepMind Control suite (``deepmind``). The chapters 'Target-based
+surrogates' and 'Mirror descent policy optimisation' use them first.
 """
 
 from mdtheory.environments.adapters import GymnasiumEnvironment, as_environment
 from mdtheory.environments.base import Environment, TensorWorld, TimeStep, World
-from mdtheory.environments.classic import CartPole, Pendulum
-from mdtheory.environments.experts import balance_pole, swing_up
+from mdtheory.environments.classic import CartPole, CartPoleSwingup, Pendulum
+from mdtheory.environments.deepmind import DeepMindEnvironment
+from mdtheory.environments.experts import (
+    balance_pole,
+    pump_cartpole,
+    pump_pendulum,
+    swing_up,
+)
 from mdtheory.environments.pictures import draw_cartpole, draw_pendulum
 
 __all__ = [
     "CartPole",
+    "CartPoleSwingup",
+    "DeepMindEnvironment",
     "Environment",
     "GymnasiumEnvironment",
     "Pendulum",
@@ -23,5 +32,7 @@ __all__ = [
     "balance_pole",
     "draw_cartpole",
     "draw_pendulum",
+    "pump_cartpole",
+    "pump_pendulum",
     "swing_up",
 ]

@@ -1,6 +1,6 @@
-"""Scripted experts of CartPole and Pendulum.
+"""Scripted experts of CartPole, its swing-up and Pendulum.
 
-The chapter 'Target-based surrogates' imitates them.
+The chapters 'Target-based surrogates' and 'Imitation by boosting' imitate them.
 """
 
 from __future__ import annotations
@@ -39,3 +39,39 @@ def swing_up(observation: Tensor) -> Tensor:
     hold = -12 * sine - 3 * turn
     torque = torch.where(cosine > 0.9, hold, pump).clamp(-2, 2)
     return (torque + 2).round().long()
+
+
+def pump_pendulum(observation: Tensor) -> Tensor:
+    """Expert of Pendulum with a continuous torque: pumps energy, and holds at the top.
+
+    Args:
+        observation: cosine, sine and turn, shape ``(..., 3)``.
+
+    Returns:
+        Actions in [-1, 1], shape ``(..., 1)``.
+    """
+    cosine, sine, turn = observation.unbind(-1)
+    # The energy, 0 upright at rest.
+    energy = turn.square() / 6 + 5 * (cosine - 1)
+    pump = -2 * energy * turn.sign()
+    hold = -6 * torch.atan2(sine, cosine) - 1.5 * turn
+    near = (cosine > 0.85) & (turn.abs() < 4)
+    return torch.where(near, hold, pump).clamp(-1, 1)[..., None]
+
+
+def pump_cartpole(observation: Tensor) -> Tensor:
+    """Expert of CartPoleSwingup: pumps energy with the cart near the middle, and balances.
+
+    Args:
+        observation: place, half the speed, cosine, sine, a quarter of the turn, shape ``(..., 5)``.
+
+    Returns:
+        Actions in [-1, 1], shape ``(..., 1)``.
+    """
+    place, speed, cosine, sine, turn = observation.unbind(-1)
+    speed, turn = 2 * speed, 4 * turn
+    # The pole's energy about its hinge, 0 upright at rest.
+    energy = turn.square() / 60 + 0.49 * (cosine - 1)
+    pump = (4 * energy * turn * cosine).clamp(-0.9, 0.9) - 0.12 * place - 0.08 * speed
+    hold = 3 * torch.atan2(sine, cosine) + 0.7 * turn + 0.15 * place + 0.22 * speed
+    return torch.where(cosine > 0.9, hold, pump).clamp(-1, 1)[..., None]

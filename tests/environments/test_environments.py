@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from mdtheory.environments import CartPole, GymnasiumEnvironment, Pendulum
+from mdtheory.environments import CartPole, CartPoleSwingup, GymnasiumEnvironment, Pendulum
 
 ENVIRONMENTS = {
     "CartPole": CartPole(),
+    "CartPoleSwingup": CartPoleSwingup(torch.float64),
     "Pendulum": Pendulum(torch.float64),
     "gymnasium's CartPole-v1": GymnasiumEnvironment("CartPole-v1"),
     "gymnasium's Pendulum-v1": GymnasiumEnvironment("Pendulum-v1"),
