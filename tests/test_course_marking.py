@@ -7,6 +7,8 @@ from mdtheory.course import (
     GraderError,
     agrees,
     award,
+    fault,
+    has_shape,
 )
 from mdtheory.course.marking import Refusal, judge, make_plan
 from tests.classroom import GRADER, small_grader
@@ -131,3 +133,46 @@ def test_awards_work_with_any_call():
 )
 def test_agreement_asks_for_shape_and_values(answer, same):
     assert agrees(answer, np.array([1.0, 2.0])) is same
+
+
+def test_shapes_and_faults_are_plain_truth_values():
+    assert has_shape(np.zeros((2, 3)), (2, 3)) is True
+    assert has_shape(np.array(np.nan), (2, 3)) is False
+    assert fault("the gap is 2, above 1") is False
+    award(lambda name: np.ones(1), 1, False, "wrong")  # takes the words with it
+
+
+EXAMPLES = """
+    from mdtheory.course import agrees, award, fault, has_shape
+
+    POINTS, FORBIDDEN = {'a': 2}, {}
+    def check_a(call, generator):
+        score = 0.0
+        for sizes in ((1.0, 2.0, 3.0), (4.0, 5.0)):
+            good = True
+            for size in sizes:
+                answer = call('a', size)
+                good &= has_shape(answer, ()) and (answer <= size or fault(f"{answer:g} is large"))
+            score += award(call, 1, bool(good), 'wrong')
+        return score
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (np.array(9.0), "wrong (9 is large; for example a(2))"),
+        (np.zeros((1, 2)), "wrong (its shape is (1, 2), not (); for example a(2))"),
+        (Refusal("raised", "raised KeyError: 2"), "wrong: a raised KeyError: 2"),
+    ],
+)
+def test_the_example_is_the_call_that_went_wrong(tmp_path, second, told):
+    grader = small_grader(tmp_path, EXAMPLES)
+    plan = make_plan(grader, 1)
+    answers = {number: np.array(1.0) for number in range(5)} | {1: second}
+    [verdict] = judge(grader, plan, 1, {"a": answers})
+    assert (verdict.score, verdict.outcome) == (1.0, "partly right")
+    assert verdict.words == [told]
+    # The next problem's words do not begin with what was left.
+    [verdict] = judge(grader, plan, 1, {"a": answers | {1: np.array(1.0), 4: np.array(6.0)}})
+    assert verdict.words == ["wrong (6 is large; for example a(5))"]

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mdtheory.course import agrees, award
+from mdtheory.course import agrees, award, has_shape
 
 POINTS = {
     "descent": 4,
@@ -37,11 +37,13 @@ def check_descent(call, generator: np.random.Generator) -> float:
     """1 point each: a few steps, batches with equal columns, many steps, a bad condition."""
     z, y, start = (generator.normal(0, 1, shape) for shape in ((7, 4), (7,), (4,)))
     step = float(generator.uniform(0.3, 0.9)) / np.linalg.norm(z, 2) ** 2
-    answer = call("descent", z, y, step, 3, start)
-    score = award(
-        call, 1, agrees(answer, _loop(z, y, step, 3, start), rtol=1e-9, atol=1e-10),
-        "wrong after three steps",
-    )  # fmt: skip
+    good = True
+    for steps in (3, 1):
+        answer = call("descent", z, y, step, steps, start)
+        good &= agrees(answer, _loop(z, y, step, steps, start), rtol=1e-9, atol=1e-10)
+    least = z[:1, :1], y[:1], 1 / float(z[0, 0]) ** 2, 2, start[:1]  # the longest step, one number
+    good &= agrees(call("descent", *least), y[:1] / z[0, :1], rtol=1e-9, atol=1e-10)
+    score = award(call, 1, good, "wrong after few steps")
     z, y, start = (generator.normal(0, 1, shape) for shape in ((2, 3, 4, 6), (2, 3, 4), (2, 3, 6)))
     z[..., 5] = z[..., 0]
     z[..., 3, :] = z[..., 2, :]
@@ -83,7 +85,15 @@ def check_first_above(call, generator: np.random.Generator) -> float:
             np.array(part).reshape(*batch, *part[0].shape) for part in zip(*problems, strict=True)
         ]
         answer = call("first_above", *parts, marks, level)
-        score += award(call, 1, agrees(answer, np.reshape(answers, batch), rtol=1e-12), words)
+        good = agrees(answer, np.reshape(answers, batch), rtol=1e-12)
+        if not batch:  # the first mark of all, and a list of one
+            z, y, test, truth = parts
+            beta = z.T @ y / np.linalg.norm(z, 2) ** 2
+            below = float(((test @ beta - truth) ** 2).mean()) / 2
+            for few in (marks, marks[:1]):
+                answer = call("first_above", *parts, few, below)
+                good &= agrees(answer, np.array(marks[0]), rtol=1e-12)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -99,20 +109,27 @@ def check_noise_norms(call, generator: np.random.Generator) -> float:
         good = []
         for steps in counts:
             eta = generator.uniform(0.3, 1, values.shape[:-1])
+            if steps in (2, 10**5):  # the longest steps, with which a share is 1 at once
+                eta = values.max(-1) ** -2.0
             answer = call("noise_norms", values, np.asarray(eta), steps)
             sums = [
                 math.fsum((_shares(values[i], float(eta[i]), steps) / values[i]) ** 2)
                 for i in np.ndindex(values.shape[:-1])
             ]
             shape = (*values.shape[:-1], 2)
-            fits = answer.shape == shape
+            fits = has_shape(answer, shape)
             right = np.reshape(sums, values.shape[:-1])
             good.append(fits and agrees(answer[..., 0], right, rtol=1e-8))
             limit = _constant(steps) * values.shape[-1] * steps * eta
-            bounds[values is batch].append(fits and agrees(answer[..., 1], limit, rtol=1e-5))
+            bounds[values is batch].append((answer, limit))
         score += award(call, 1, all(good), words)
-    score += award(call, 1, all(bounds[True]), "the bound is wrong or not sharp for few steps")
-    return score + award(call, 1, all(bounds[False]), "the bound is wrong for many steps")
+    for few, words in ((True, "not sharp for few steps"), (False, "wrong for many steps")):
+        good = [
+            has_shape(answer, (*limit.shape, 2)) and agrees(answer[..., 1], limit, rtol=1e-5)
+            for answer, limit in bounds[few]
+        ]
+        score += award(call, 1, all(good), f"the bound is {words}")
+    return score
 
 
 def check_ridge_distance(call, generator: np.random.Generator) -> float:
@@ -136,7 +153,14 @@ def check_ridge_distance(call, generator: np.random.Generator) -> float:
                        if np.ndim(part[0]) else np.reshape(part, batch)
                        for part in zip(*problems, strict=True))  # fmt: skip
         answer = call("ridge_distance", z, y, 0.7, steps)
-        score += award(call, 1, agrees(answer, right, rtol=1e-7, atol=1e-12), words)
+        good = agrees(answer, right, rtol=1e-7, atol=1e-12)
+        if steps == 3:  # one number, the longest step; equal columns count as one that is longer
+            s, y = float(z[0, 0]), y[:1]
+            share = 1 - float(_ridge(s, s**-2, 1))
+            for columns in (z[:1, :1], np.full((1, 2), s / math.sqrt(2))):
+                answer = call("ridge_distance", columns, y, s**-2, 1)
+                good &= agrees(answer, np.array(share * abs(y[0])), rtol=1e-7)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -149,16 +173,21 @@ def check_gaussian_risk(call, generator: np.random.Generator) -> float:
     near = rows + np.array([-1, 0, 1])
     extra = np.array([rows - 2, rows + 2])
     columns = generator.permutation(np.concatenate([few, many, near, extra])).astype(float)
-    answer = call("gaussian_risk", rows, columns, noise, signal)
-    right = np.array([_risk(rows, int(p), noise, signal) for p in columns])
+    answers = []
+    for size in (signal, 0.0):
+        right = np.array([_risk(rows, int(p), noise, size) for p in columns])
+        answers.append((call("gaussian_risk", rows, columns, noise, size), right))
     score = 0.0
     for part, words in (
         (columns <= rows - 2, "wrong for fewer columns than rows"),
         (columns >= rows + 2, "wrong for more columns than rows"),
         (np.abs(columns - rows) <= 1, "wrong for nearly as many columns as rows"),
     ):
-        fits = answer.shape == right.shape
-        score += award(call, 1, fits and agrees(answer[part], right[part], rtol=1e-10), words)
+        good = [
+            has_shape(answer, right.shape) and agrees(answer[part], right[part], rtol=1e-10)
+            for answer, right in answers
+        ]
+        score += award(call, 1, all(good), words)
     return score
 
 
@@ -181,7 +210,7 @@ def check_heavy_ball(call, generator: np.random.Generator) -> float:
             eta = float(
                 generator.uniform(0.4, 0.9) / np.linalg.norm(z, 2, axis=(-2, -1)).max() ** 2
             )
-            momentum = float(generator.uniform(0.3, 0.9))
+            momentum = 0.0 if steps == 2 else float(generator.uniform(0.3, 0.9))
             answer = call("heavy_ball", z, y, eta, momentum, steps)
             right = [_ball(z[i], y[i], eta, momentum, steps) for i in np.ndindex(batch)]
             right = np.reshape(right, (*batch, columns))

@@ -31,12 +31,19 @@ FORBIDDEN = {
 def check_log_barrier_divergence(call, generator: np.random.Generator) -> float:
     """1 point for single points, 1 for batches, 1 for points that nearly agree."""
     score = 0.0
-    for shape, words in [((5,), "wrong on single points"), ((3, 2, 4), "wrong on a batch")]:
-        x, y = generator.uniform(0.2, 3.0, (2, *shape))
-        ratio = x / y
-        reference = (ratio - np.log(ratio) - 1).sum(-1)
-        answer = call("log_barrier_divergence", x, y)
-        score += award(call, 1, agrees(answer, reference), words)
+    single, batch = generator.uniform(0.2, 3.0, (2, 5)), generator.uniform(0.2, 3.0, (2, 3, 2, 4))
+    far = generator.uniform(1.0, 3.0, (2, 2)) * np.array([[1e-6, 3e5], [1.0, 1.0]])
+    cases = [
+        ((single, far, single[:, :1], single[[0, 0]]), "wrong on single points"),
+        ((batch,), "wrong on a batch"),
+    ]
+    for pairs, words in cases:
+        good = True
+        for x, y in pairs:
+            ratio = x / y
+            reference = (ratio - np.log(ratio) - 1).sum(-1)
+            good &= agrees(call("log_barrier_divergence", x, y), reference, atol=1e-15)
+        score += award(call, 1, good, words)
     y = generator.uniform(0.5, 2.0, 6)
     x = y * (1 + 3e-6)
     change = (x - y) / y
@@ -49,14 +56,23 @@ def check_log_barrier_divergence(call, generator: np.random.Generator) -> float:
 def check_project_simplex(call, generator: np.random.Generator) -> float:
     """1 point each: single vectors, batches, ties and one coordinate, a huge common shift."""
     score = 0.0
-    for shape, words in [((6,), "wrong on single vectors"), ((3, 2, 7), "wrong on a batch")]:
-        v = generator.normal(0, 1.0, shape)
-        answer = call("project_simplex", v)
-        score += award(call, 1, agrees(answer, _projected(v), atol=1e-9), words)
-    ties = np.array([0.4, 0.9, 0.9, -3.0, 0.9])
-    alone = generator.normal(0, 5, (3, 1))
-    good = agrees(call("project_simplex", ties), _projected(ties), atol=1e-9)
-    good &= agrees(call("project_simplex", alone), np.ones((3, 1)), atol=1e-9)
+    single = generator.normal(0, 1.0, 6)
+    cases = [
+        ((single, 1e3 * single, generator.dirichlet(np.ones(6))), "wrong on single vectors"),
+        ((generator.normal(0, 1.0, (3, 2, 7)),), "wrong on a batch"),
+    ]
+    for vectors, words in cases:
+        good = True
+        for v in vectors:
+            good &= agrees(call("project_simplex", v), _projected(v), atol=1e-9)
+        score += award(call, 1, good, words)
+    good = True
+    for v in (
+        np.array([0.4, 0.9, 0.9, -3.0, 0.9]),
+        np.full(5, -2.0),
+        generator.normal(0, 5, (3, 1)),
+    ):
+        good &= agrees(call("project_simplex", v), _projected(v), atol=1e-9)
     score += award(call, 1, good, "wrong on ties or on vectors with one coordinate")
     # Multiples of 1/8 are exact after the shift, so nothing need be lost.
     v = np.round(8 * generator.normal(0, 0.5, (4, 5))) / 8
@@ -69,17 +85,20 @@ def check_magnetic_step(call, generator: np.random.Generator) -> float:
     """1 point each: without a magnet, with one, batches, probabilities far below 1e-300."""
     score = 0.0
     cases = [
-        ((4,), 0.0, "wrong without a magnet"),
-        ((4,), 0.7, "wrong with a magnet"),
-        ((2, 3, 5), 1.3, "wrong on a batch"),
+        ((4,), ((0.0, 1.0), (0.0, 1e3)), "wrong without a magnet"),
+        ((4,), ((0.7, 1.0), (1e4, 1.0), (0.3, 1e4), (2.0, 1e-4)), "wrong with a magnet"),
+        ((2, 3, 5), ((1.3, 1.0),), "wrong on a batch"),
     ]
-    for shape, weight, words in cases:
-        log_x, log_z = np.log(generator.dirichlet(np.ones(shape[-1]), (2, *shape[:-1])))
-        gradient = generator.normal(0, 1, shape)
-        step_size = float(generator.uniform(0.2, 3))
-        answer = call("magnetic_step", log_x, log_z, gradient, step_size, weight)
-        reference = _stepped(log_x, log_z, gradient, step_size, weight)
-        score += award(call, 1, agrees(answer, reference, rtol=1e-9, atol=1e-12), words)
+    for shape, numbers, words in cases:
+        good = True
+        for weight, size in numbers:
+            log_x, log_z = np.log(generator.dirichlet(np.ones(shape[-1]), (2, *shape[:-1])))
+            gradient = generator.normal(0, 1, shape)
+            step_size = size * float(generator.uniform(0.2, 3))
+            answer = call("magnetic_step", log_x, log_z, gradient, step_size, weight)
+            reference = _stepped(log_x, log_z, gradient, step_size, weight)
+            good &= agrees(answer, reference, rtol=1e-9, atol=1e-11)
+        score += award(call, 1, good, words)
     log_x = np.array([-5000.0, 0.0, -700.0]) + generator.uniform(-1e-3, 0, 3)
     log_z = np.log(generator.dirichlet(np.ones(3)))
     gradient = np.array([-4000.0, 0.0, 10.0])
@@ -90,17 +109,26 @@ def check_magnetic_step(call, generator: np.random.Generator) -> float:
 
 
 def check_tsallis_point(call, generator: np.random.Generator) -> float:
-    """1 point each: single duals, batches, duals that lie far apart, many coordinates."""
+    """1 point each: single duals with ties, batches, far apart or far from 0, many coordinates."""
     score = 0.0
+    ties = generator.normal(0, 2, 5)
+    ties[1:3] = ties.max()
+    # Multiples of 1/8 are exact after the shift.
+    far = np.round(8 * generator.normal(0, 2, (2, 4))) / 8 + np.array([[2.0**30], [-(2.0**30)]])
     cases = [
-        (generator.normal(0, 2, 5), "wrong on single duals"),
-        (generator.normal(0, 2, (2, 3, 4)), "wrong on a batch"),
-        (generator.uniform(-1e5, 1e5, (3, 6)), "wrong where duals lie far apart"),
-        (generator.normal(0, 0.1, 2_000), "wrong with many coordinates"),
+        (
+            (generator.normal(0, 2, 5), ties, np.full(3, 0.7), generator.normal(0, 2, 1)),
+            "wrong on single duals",
+        ),
+        ((generator.normal(0, 2, (2, 3, 4)),), "wrong on a batch"),
+        ((generator.uniform(-1e5, 1e5, (3, 6)), far), "wrong where duals are large"),
+        ((generator.normal(0, 0.1, 2_000),), "wrong with many coordinates"),
     ]
-    for theta, words in cases:
-        answer = call("tsallis_point", theta)
-        score += award(call, 1, agrees(answer, _tsallis(theta), rtol=1e-9), words)
+    for duals, words in cases:
+        good = True
+        for theta in duals:
+            good &= agrees(call("tsallis_point", theta), _tsallis(theta), rtol=1e-9)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -109,11 +137,19 @@ def check_project_ball(call, generator: np.random.Generator) -> float:
     score = 0.0
     matrix, radius = _curved(generator, (), 4, 10.0), float(generator.uniform(0.5, 2))
     direction = generator.normal(0, 1, 4)
-    for length, words in [(0.7, "wrong inside the ball"), (3.0, "wrong outside the ball")]:
-        v = length * radius * direction / np.linalg.norm(direction)
-        answer = call("project_ball", v, matrix, radius)
-        reference = _ball(v, matrix, radius)
-        score += award(call, 1, agrees(answer, reference, rtol=0, atol=1e-7), words)
+    for lengths, words in [
+        ((0.7, 0.0), "wrong inside the ball"),
+        ((3.0, 1.0 + 1e-3, 1e4), "wrong outside the ball"),
+    ]:
+        good = True
+        for length in lengths:
+            v = length * radius * direction / np.linalg.norm(direction)
+            answer = call("project_ball", v, matrix, radius)
+            good &= agrees(answer, _ball(v, matrix, radius), rtol=0, atol=1e-7)
+        line = lengths[0] * radius * np.array([-1.0])
+        answer = call("project_ball", line, matrix[:1, :1], radius)
+        good &= agrees(answer, np.maximum(line, -radius), rtol=0, atol=1e-7)
+        score += award(call, 1, good, words)
     matrix = _curved(generator, (2, 3), 3, 10.0)
     v = generator.normal(0, 1, (2, 3, 3))
     v *= np.array([0.5, 2.0, 4.0])[:, None] * radius / np.linalg.norm(v, axis=-1, keepdims=True)
@@ -132,11 +168,17 @@ def check_tilt_to_halfspace(call, generator: np.random.Generator) -> float:
     y = generator.dirichlet(np.ones(5))
     c = generator.normal(0, 1, 5)
     mean = float(c @ y)
-    answer = call("tilt_to_halfspace", y, c, mean - 0.1)
-    score = award(call, 1, agrees(answer, y, rtol=1e-9), "wrong where the constraint holds already")
-    bound = (mean + float(c.max())) / 2
+    good = True
+    for bound in (mean - 0.1, -1e6):
+        good &= agrees(call("tilt_to_halfspace", y, c, bound), y, rtol=1e-9)
+    score = award(call, 1, good, "wrong where the constraint holds already")
+    bound, good = (mean + float(c.max())) / 2, True
+    for unit in (1.0, 1e-3, 1e3):  # of c and of its bound, in which nothing else changes
+        answer = call("tilt_to_halfspace", y, unit * c, unit * bound)
+        good &= agrees(answer, _tilted(y, c, bound), rtol=0, atol=1e-8)
+    bound = float(c.max()) - 1e-3
     answer = call("tilt_to_halfspace", y, c, bound)
-    good = agrees(answer, _tilted(y, c, bound), rtol=0, atol=1e-8)
+    good &= agrees(answer, _tilted(y, c, bound), rtol=0, atol=1e-8)
     score += award(call, 1, good, "wrong where the constraint does not hold yet")
     y = generator.dirichlet(np.ones(4), (3, 2))
     c = generator.uniform(-1, 1, (3, 2, 4))

@@ -36,8 +36,10 @@ def check_next_weights(call, generator: np.random.Generator) -> float:
         good = True
         for step in (0.0, 0.02, float(generator.uniform(1, 4))):
             b = generator.uniform(0.02, 0.98, (*batch, 5))
+            b[..., 1:3] = 1e-12, 1 - 2.0**-40
             first, second = generator.uniform(0, 2, (2, *batch, 5))
             second[..., 0] = first[..., 0]
+            first[..., 3] = second[..., 4] = 0
             answer = call("next_weights", b, first, second, step)
             odds = b / (1 - b) * np.exp(step * first) / np.exp(step * second)
             good = agrees(answer, odds / (1 + odds), rtol=1e-9) and good
@@ -60,7 +62,7 @@ def check_gap(call, generator: np.random.Generator) -> float:
     """1 point each: single games, some with payoffs of one sign; batches; pure strategies."""
     score = 0.0
     good = True
-    for n, m, shift in ((2, 4, 0.0), (5, 3, 3.0), (3, 3, -3.0)):
+    for n, m, shift in ((2, 4, 0.0), (5, 3, 3.0), (3, 3, -3.0), (1, 3, 0.0), (3, 1, 0.0)):
         payoff = generator.normal(0, 1, (n, m)) + shift
         x, y = generator.dirichlet(np.ones(n)), generator.dirichlet(np.ones(m))
         answer = call("gap", payoff, x, y)
@@ -167,10 +169,23 @@ def check_factor(call, generator: np.random.Generator) -> float:
         ratio = generator.uniform(0.05, 0.4, sum(sizes)) + np.where(dense, 0.6, 0.0)
         if kind == "none":
             ratio = 1.1 - ratio
-        answer = call("factor", ratio * distance, distance, dense)
-        high, low = _median(ratio[dense]), _median(ratio[~dense])
-        right = math.sqrt(high * low) if high > low else 0.0
-        score += award(call, 1, agrees(answer, np.array(right), rtol=1e-9), words)
+        cases = [(ratio * distance, distance, dense)]
+        if kind == "odd":  # groups of one and two
+            cases.append((np.array([0.5, 3.0, 1.0]), np.ones(3), np.array([False, True, False])))
+        if kind == "even":  # of four and five
+            cases.append(
+                tuple(part[np.flatnonzero(dense)[0] != np.arange(10)] for part in cases[0])
+            )
+        if kind == "none":  # equal medians, also after rounding
+            losses = np.array([0.25, 0.125, 0.5, 0.5, 1.0, 0.75])
+            cases.append((losses, np.ones(6), np.arange(6) % 2 == 0))
+        good = True
+        for losses, distance, dense in cases:
+            answer = call("factor", losses, distance, dense)
+            high, low = (_median((losses / distance)[group]) for group in (dense, ~dense))
+            right = math.sqrt(high * low) if high > low else 0.0
+            good &= agrees(answer, np.array(right), rtol=1e-9)
+        score += award(call, 1, good, words)
     return score
 
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from mdtheory.course import agrees, award
+from mdtheory.course import agrees, award, fault, has_shape
 
 POINTS = {
     "exploitability_of": 3,
@@ -54,6 +54,11 @@ def check_exploitability_of(call, generator: np.random.Generator) -> float:
         answer = call("exploitability_of", payoff, _log(x), _log(y))
         reference = np.array([_gap(payoff[i], x[i], y[i]) / 2 for i in np.ndindex(batch)])
         good = agrees(answer, reference.reshape(batch), rtol=1e-9)
+        if full and not batch:  # one row, and an equilibrium of sure actions
+            for game in (payoff[:1], np.array([[1.0, 3.0], [0.0, 2.0]]) - 2.0):
+                x, y = np.eye(len(game))[0], np.eye(game.shape[1])[0]
+                answer = call("exploitability_of", game, _log(x), _log(y))
+                good &= agrees(answer, np.array(_gap(game, x, y) / 2), rtol=1e-9, atol=1e-12)
         score += award(call, 1, good, words)
     return score
 
@@ -62,24 +67,27 @@ def check_magnetic_run(call, generator: np.random.Generator) -> float:
     """1 point each: one plain step, some magnetic steps, batches, a long way back."""
     score = 0.0
     cases = [
-        ((), 0.0, 0.6, 1, "wrong after one step without a magnet"),
-        ((), 0.4, 0.5, 3, "wrong after some steps with a magnet"),
-        ((3, 2), 0.3, 0.4, 3, "wrong on a batch"),
+        ((), ((0.0, 0.6, 1), (0.0, 5.0, 2)), "wrong after some steps without a magnet"),
+        ((), ((0.4, 0.5, 3), (50.0, 2.0, 2)), "wrong after some steps with a magnet"),
+        ((3, 2), ((0.3, 0.4, 3),), "wrong on a batch"),
     ]
-    for batch, tau, eta, count, words in cases:
-        payoff = generator.uniform(-1, 1, (*batch, 4, 3))
-        starts, magnets = (_strategies(generator, batch, 4, 3) for _ in range(2))
-        logs = [_log(p) for p in (*starts, *magnets)]
-        answer = call("magnetic_run", payoff, *logs, tau, eta, count)
-        reference = np.array(
-            [
-                np.concatenate(
-                    _run(payoff[i], *(p[i] for p in (*starts, *magnets)), tau, eta, count)
-                )
-                for i in np.ndindex(batch)
-            ]
-        ).reshape(*batch, 7)
-        score += award(call, 1, agrees(answer, np.log(reference), rtol=1e-8, atol=1e-9), words)
+    for batch, runs, words in cases:
+        good = True
+        for tau, eta, count in runs:
+            payoff = generator.uniform(-1, 1, (*batch, 4, 3))
+            starts, magnets = (_strategies(generator, batch, 4, 3) for _ in range(2))
+            logs = [_log(p) for p in (*starts, *magnets)]
+            answer = call("magnetic_run", payoff, *logs, tau, eta, count)
+            reference = np.array(
+                [
+                    np.concatenate(
+                        _run(payoff[i], *(p[i] for p in (*starts, *magnets)), tau, eta, count)
+                    )
+                    for i in np.ndindex(batch)
+                ]
+            ).reshape(*batch, 7)
+            good &= agrees(answer, np.log(reference), rtol=1e-8, atol=1e-9)
+        score += award(call, 1, good, words)
     payoff = generator.uniform(-1, 1, (3, 3))
     magnets = _strategies(generator, (), 3, 3)
     far = np.array([-690.0, -700.0, 0.0])
@@ -101,17 +109,22 @@ def check_longest_step(call, generator: np.random.Generator) -> float:
     score = award(call, 1, good, "wrong for matching pennies in other units")
     payoff = generator.uniform(-1, 1, (3, 4))
     answer = call("longest_step", payoff, 5.0)
-    good = answer.shape == () and bool(np.isposinf(answer))
+    good = agrees(answer, np.array(math.inf))
     score += award(call, 1, good, "wrong where there is no limit")
     payoff = np.stack([_inner(generator) for _ in range(4)]).reshape(2, 2, 3, 3)
-    for game, tau, words in (
-        (payoff, 0.1, "wrong on a batch"),
-        (_inner(generator), 0.02, "wrong at a low temperature"),
+    wide = _inner(generator)
+    wide = np.concatenate([wide, wide.mean(-1, keepdims=True) + 0.3], -1)  # the last is not good
+    for games, words in (
+        (((payoff, 0.1), (wide, 0.1)), "wrong on a batch, or where one has more actions"),
+        (((_inner(generator), 0.02),), "wrong at a low temperature"),
     ):
-        batch = game.shape[:-2]
-        answer = call("longest_step", game, tau)
-        reference = np.array([_limit(game[i], tau) for i in np.ndindex(batch)]).reshape(batch)
-        score += award(call, 1, agrees(answer, reference, rtol=2e-4), words)
+        good = True
+        for game, tau in games:
+            batch = game.shape[:-2]
+            answer = call("longest_step", game, tau)
+            reference = np.array([_limit(game[i], tau) for i in np.ndindex(batch)]).reshape(batch)
+            good &= agrees(answer, reference, rtol=2e-4)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -131,12 +144,16 @@ def check_mixed_behaviour(call, generator: np.random.Generator) -> float:
         )
         if blocked:
             first[0], second[0] = [1.0, 0.0], [1.0, 0.0]
-        share = float(generator.uniform(0.2, 0.8))
-        answer = call("mixed_behaviour", parents, first, second, share)
-        reference = np.array(
-            [_mixed(parents, first[i], second[i], share) for i in np.ndindex(batch)]
-        ).reshape(first.shape)
-        score += award(call, 1, agrees(answer, reference, rtol=1e-9, atol=1e-12), words)
+        good, between = True, float(generator.uniform(0.2, 0.8))
+        for share in (between, 0.0, 1.0) if blocked else (between,):
+            answer = call("mixed_behaviour", parents, first, second, share)
+            reference = np.array(
+                [_mixed(parents, first[i], second[i], share) for i in np.ndindex(batch)]
+            ).reshape(first.shape)
+            good &= agrees(answer, reference, rtol=1e-9, atol=1e-12)
+            if blocked:  # from now on the first leads everywhere, if it is tossed
+                first[0] = [0.5, 0.5]
+        score += award(call, 1, good, words)
     return score
 
 
@@ -167,24 +184,33 @@ def check_certified_strategies(call, generator: np.random.Generator) -> float:
     """1 point each: single games, batches in other units, many actions, few good actions."""
     score = 0.0
     signs = generator.integers(0, 2, (60, 60)) * 2.0 - 1
+    single = generator.uniform(-1, 1, (20, 30))
     cases = [
-        (generator.uniform(-1, 1, (20, 30)), 1e-3, "no certificate on a single game"),
-        (1e5 * (generator.uniform(-1, 1, (3, 2, 12, 9)) + 0.3), 300.0, "no certificate on a batch"),
-        (generator.uniform(-1, 1, (120, 120)), 1e-3, "no certificate with many actions"),
-        (1e-4 * signs, 1e-6, "no certificate in small units"),
+        (((single, 1e-3), (single[:1, :5], 1e-3), (single[:4, :1] - 2, 0.01)), "on a single game"),
+        (((1e5 * (generator.uniform(-1, 1, (3, 2, 12, 9)) + 0.3), 300.0),), "on a batch"),
+        (((generator.uniform(-1, 1, (120, 120)), 1e-3),), "with many actions"),
+        (((1e-4 * signs, 1e-6),), "in small units"),
     ]
-    for payoff, gap, words in cases:
-        answer = call("certified_strategies", payoff, gap)
-        m, n = payoff.shape[-2:]
-        good = answer.shape == (*payoff.shape[:-2], m + n)
-        if good:
-            x, y = np.exp(answer[..., :m]), np.exp(answer[..., m:])
-            sums = np.concatenate([x.sum(-1).ravel(), y.sum(-1).ravel()])
-            gaps = [_gap(payoff[i], x[i], y[i]) for i in np.ndindex(payoff.shape[:-2])]
-            good = bool(np.allclose(sums, 1, rtol=0, atol=1e-9)) and max(gaps) <= gap * (1 + 1e-9)
-            good = good and bool(np.isfinite(gaps).all())
-        score += award(call, 1, good, words)
+    for games, words in cases:
+        good = True
+        for payoff, gap in games:
+            good &= _is_certificate(call("certified_strategies", payoff, gap), payoff, gap)
+        score += award(call, 1, good, f"no certificate {words}")
     return score
+
+
+def _is_certificate(answer: np.ndarray, payoff: np.ndarray, gap: float) -> bool:
+    m, n = payoff.shape[-2:]
+    if not has_shape(answer, (*payoff.shape[:-2], m + n)):
+        return False
+    x, y = np.exp(answer[..., :m]), np.exp(answer[..., m:])
+    sums = np.concatenate([x.sum(-1).ravel(), y.sum(-1).ravel()])
+    if not np.isfinite(sums).all():
+        return fault("its probabilities are not all finite")
+    if (error := abs(sums - 1).max()) > 1e-9:
+        return fault(f"its probabilities do not add up to 1, but differ from it by {error:.1e}")
+    worst = max(_gap(payoff[i], x[i], y[i]) for i in np.ndindex(payoff.shape[:-2]))
+    return worst <= gap * (1 + 1e-9) or fault(f"the gap is {worst:.3g}, above {gap:g}")
 
 
 def _log(p: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mdtheory.course import agrees, award
+from mdtheory.course import agrees, award, has_shape
 
 POINTS = {
     "two_calls": 4,
@@ -64,21 +64,25 @@ def check_step_ratios(call, generator: np.random.Generator) -> float:
     """1 point each: one run, a batch, policies that nearly agree."""
     score = 0.0
     cases = [
-        ((), 1.0, 1e-8, "wrong on a single run"),
-        ((2, 3), 1.0, 1e-8, "wrong on a batch"),
-        ((), 1e-8, 1e-4, "wrong or not exact where the policies nearly agree"),
+        ((), (1.0,), 1e-8, "wrong on a single run"),
+        ((2, 3), (1.0,), 1e-8, "wrong on a batch"),
+        # Middle sizes too.
+        ((), (1e-8, 1e-6, 1e-4, 1e-2), 1e-4, "wrong or not exact where the policies nearly agree"),
     ]
-    for batch, size, rtol, words in cases:
-        star = _logs(generator, batch, 5)
-        off = size * generator.normal(0, 1, (4, *batch, 5))
-        off = off * np.array([1, 0.6, 0.5, 0.2]).reshape(4, *(1,) * (len(batch) + 1))
-        policies = star + off
-        policies = policies - np.logaddexp.reduce(policies, -1, keepdims=True)
-        answer = call("step_ratios", policies, star)
-        far = np.array(
-            [[_kl(star[i], policies[k][i]) for i in np.ndindex(batch)] for k in range(4)]
-        ).reshape(4, *batch)
-        score += award(call, 1, agrees(answer, far[1:] / far[:-1], rtol=rtol), words)
+    for batch, sizes, rtol, words in cases:
+        good = True
+        for size in sizes:
+            star = _logs(generator, batch, 5)
+            off = size * generator.normal(0, 1, (4, *batch, 5))
+            off = off * np.array([1, 0.6, 0.5, 0.2]).reshape(4, *(1,) * (len(batch) + 1))
+            policies = star + off
+            policies = policies - np.logaddexp.reduce(policies, -1, keepdims=True)
+            answer = call("step_ratios", policies, star)
+            far = np.array(
+                [[_kl(star[i], policies[k][i]) for i in np.ndindex(batch)] for k in range(4)]
+            ).reshape(4, *batch)
+            good &= agrees(answer, far[1:] / far[:-1], rtol=rtol)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -95,7 +99,13 @@ def check_longest_step(call, generator: np.random.Generator) -> float:
         game, star, reference = _circles(generator, batch, steps)
         answer = call("longest_step", *game, star, steps, 3)
         points = 2 if batch else 1
-        score += award(call, points, agrees(answer, reference, rtol=1e-12), words)
+        good = agrees(answer, reference, rtol=1e-12)
+        if not batch:  # all steps do, and the first only
+            place = int(np.flatnonzero(steps == reference)[0])
+            for some in (steps[: place + 1], steps[place:]):
+                answer = call("longest_step", *game, star, some, 3)
+                good &= agrees(answer, reference, rtol=1e-12)
+        score += award(call, points, good, words)
     return score
 
 
@@ -126,19 +136,19 @@ def check_queries(call, generator: np.random.Generator) -> float:
             10 ** -generator.uniform(2, 4),
         ),
     ]
-    good = np.ones(3, dtype=bool)
+    # Hardly a query, where the start is nearly good enough; and a high temperature.
+    inputs += [(np.array(0.3), 1.61), (np.array(7.0), 0.013)]
+    answers = []
     for tau, accuracy in inputs:
-        answer = call("queries", tau, float(accuracy))
-        right = np.array([_queries(float(t), float(accuracy)) for t in tau.ravel()])
-        right = right.reshape(*tau.shape, 3)
-        if answer.shape != right.shape:
-            good[:] = False
-            continue
-        for j in range(3):
-            good[j] &= agrees(answer[..., j].astype(float), right[..., j].astype(float), rtol=1e-12)
+        right = np.array([_queries(float(t), float(accuracy)) for t in tau.ravel()], dtype=float)
+        answers.append((call("queries", tau, float(accuracy)), right.reshape(*tau.shape, 3)))
     score = 0.0
     for j, name in enumerate(("Nash mirror prox", "magnetic mirror descent", "Nash-MD")):
-        score += award(call, 1, bool(good[j]), f"wrong number of queries of {name}")
+        good = [
+            has_shape(answer, right.shape) and agrees(answer[..., j], right[..., j], rtol=1e-12)
+            for answer, right in answers
+        ]
+        score += award(call, 1, all(good), f"wrong number of queries of {name}")
     return score
 
 

@@ -45,10 +45,11 @@ def check_step_against(call, generator: np.random.Generator) -> float:
         policy, opponent, reference = (_policies(generator, batch, 4) for _ in range(3))
         if deep:
             policy = _log_normal(policy - np.array([0.0, 0.0, deep, 0.0]))
-        drawn, gamma = generator.uniform(0.2, 0.8), generator.uniform(0.5, 2.0)
+        drawn, some = generator.uniform(0.2, 0.8), generator.uniform(0.5, 2.0)
         good = True
         # Without a temperature too, which the statement allows: then the reference has no pull.
-        for tau in (drawn, 0.0) if deep == 0 else (drawn,):
+        pairs = [(drawn, some), (0.0, some), (drawn, 1e6), (drawn, 1e-6)]
+        for tau, gamma in pairs if deep == 0 else pairs[:1]:
             answer = call("step_against", preference, policy, opponent, reference, tau, gamma)
             truth = np.empty((*batch, 4))
             for i in np.ndindex(batch):
@@ -72,11 +73,12 @@ def check_nash_run(call, generator: np.random.Generator) -> float:
     for batch, count, constant, words in cases:
         preference, reference = _preferences(generator, batch, 4), _policies(generator, batch, 4)
         tau = generator.uniform(0.2, 0.6)
-        steps = [generator.uniform(0.2, 0.7) / tau if constant else 0.0]
+        steps = [(tau, generator.uniform(0.2, 0.7) / tau if constant else 0.0)]
         if constant and not batch:
-            steps.append(1e-7 / tau)  # a run so slow that it seems to stand still
+            # A run so slow that it seems to stand still, and one without a temperature.
+            steps += [(tau, 1e-7 / tau), (0.0, 0.6)]
         good = True
-        for step in steps:
+        for tau, step in steps:
             answer = call("nash_run", preference, reference, tau, count, step)
             truth = np.empty((*batch, 4))
             for i in np.ndindex(batch):
@@ -165,7 +167,12 @@ def check_cycle_equilibria(call, generator: np.random.Generator) -> float:
             if len(found) and (judges == 5 or np.ptp(found) > 0.1):
                 break
         answer = call("cycle_equilibria", ratings)
-        score += award(call, 1, agrees(answer, truth, rtol=1e-8, atol=1e-9), words)
+        good = agrees(answer, truth, rtol=1e-8, atol=1e-9)
+        if judges == 5:  # one respect only, and so no cycle; all judges alike
+            for few in (ratings[:, :1], np.full((3, 2), 1.5)):
+                answer = call("cycle_equilibria", few)
+                good &= agrees(answer, np.zeros((len(few),) * 3), atol=1e-9)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -183,11 +190,18 @@ def check_fitted_reward(call, generator: np.random.Generator) -> float:
             preference = 0.02 + 0.96 * _preferences(generator, batch, 4)
         weights = generator.uniform(0.2, 3.0, (*batch, 4, 4))
         weights = weights + np.swapaxes(weights, -1, -2)
-        answer = call("fitted_reward", preference, weights)
         truth = np.empty((*batch, 4))
         for i in np.ndindex(batch):
             truth[i] = _reward(preference[i], weights[i])
-        score += award(call, 1, agrees(answer, truth, rtol=0, atol=1e-6), words)
+        good = True
+        for unit in (1e-3, 1e3, 1.0) if true else (1.0,):  # of the weights, which changes nothing
+            answer = call("fitted_reward", preference, unit * weights)
+            good &= agrees(answer, truth, rtol=0, atol=1e-6)
+        if true:  # two answers at the end of the range
+            pair = np.array([[0.5, 0.98], [0.02, 0.5]])
+            answer = call("fitted_reward", pair, weights[:2, :2])
+            good &= agrees(answer, np.log(49) / 2 * np.array([1.0, -1]), rtol=0, atol=1e-6)
+        score += award(call, 1, good, words)
     return score
 
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from mdtheory.course import agrees, award
+from mdtheory.course import agrees, award, has_shape
 
 POINTS = {
     "pair_losses": 3,
@@ -50,17 +50,22 @@ def check_pair_losses(call, generator: np.random.Generator) -> float:
     """1 point each: a few pairs, a table of pairs, long texts."""
     score = 0.0
     cases = [
-        ((7,), 3.0, 1e-9, "wrong on a few pairs"),
-        ((2, 3, 4), 3.0, 1e-9, "wrong on a table of pairs"),
-        ((5,), 3000.0, 1e-8, "wrong where texts are long"),
+        (((7,), ()), 3.0, 1e-9, "wrong on a few pairs"),
+        (((2, 3, 4),), 3.0, 1e-9, "wrong on a table of pairs"),
+        (((5,),), 3000.0, 1e-8, "wrong where texts are long"),
     ]
-    for shape, size, tolerance, words in cases:
-        parts = -size * generator.uniform(0.5, 1.5, (4, *shape))
-        tau = float(generator.uniform(0.1, 2))
-        answer = call("pair_losses", *parts, tau)
-        chosen, rejected, ref_chosen, ref_rejected = parts
-        reference = (chosen - rejected - ref_chosen + ref_rejected - 0.5 / tau) ** 2
-        score += award(call, 1, agrees(answer, reference, rtol=tolerance), words)
+    for shapes, size, tolerance, words in cases:
+        good = True
+        for shape in shapes:
+            parts = np.asarray(-size * generator.uniform(0.5, 1.5, (4, *shape)))
+            chosen, rejected, ref_chosen, ref_rejected = map(np.asarray, parts)
+            some = float(generator.uniform(0.1, 2))
+            for tau in (some, 1e-3) if size < 10 else (some,):
+                answer = call("pair_losses", chosen, rejected, ref_chosen, ref_rejected, tau)
+                reference = (chosen - rejected - ref_chosen + ref_rejected - 0.5 / tau) ** 2
+                # Where the margin is nearly met, the square has only the digits of its parts.
+                good &= agrees(answer, reference, rtol=tolerance, atol=1e-9 if size < 10 else 1e-5)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -84,6 +89,14 @@ def check_online_gradient(call, generator: np.random.Generator) -> float:
         reference = _each(_ipo_slope, preference, policy, base, policy, numbers=(tau,))
         largest = np.abs(reference).max()
         good = agrees(answer, reference, rtol=1e-9, atol=1e-11 * largest)
+        if n == 4:  # sure preferences, and two answers
+            sure = np.triu(np.ones((4, 4)), 1) + np.eye(4) / 2
+            sure[0, 3], sure[3, 0] = 0, 1
+            for k in (4, 2):
+                laws = _normal(policy[:k]), _normal(base[:k])
+                answer = call("online_gradient", sure[:k, :k], *laws, tau)
+                reference = _ipo_slope(sure[:k, :k], *laws, laws[0], (tau,))
+                good &= agrees(answer, reference, rtol=1e-9, atol=1e-11)
         score += award(call, 1, good, words)
     return score
 
@@ -159,16 +172,18 @@ def check_estimator_variances(call, generator: np.random.Generator) -> float:
     tau = float(generator.uniform(0.1, 1))
     answer = call("estimator_variances", preference, policy, base, tau)
     reference = _variances(preference, policy, base, (tau,))
-    whole = answer.shape == (2,)
-    good = whole and agrees(answer[:1], reference[:1], rtol=1e-8, atol=1e-11)
-    score = award(call, 1, good, "wrong for one score")
-    good = whole and agrees(answer[1:], reference[1:], rtol=1e-8, atol=1e-11)
-    score += award(call, 1, good, "wrong for both scores")
-    preference, (policy, base) = _game(generator, (), 2, (1.0, 1.0))
-    answer = call("estimator_variances", preference, policy, base, tau)
-    reference = _variances(preference, policy, base, (tau,))
-    good = agrees(answer, reference, rtol=1e-8, atol=1e-11)
-    score += award(call, 1, good, "wrong with two answers")
+    score = 0.0
+    for part, words in ((slice(1), "one score"), (slice(1, 2), "both scores")):
+        good = has_shape(answer, (2,))
+        good = good and agrees(answer[part], reference[part], rtol=1e-8, atol=1e-11)
+        score += award(call, 1, good, f"wrong for {words}")
+    good = True
+    for n in (2, 8):
+        preference, (policy, base) = _game(generator, (), n, (1.0, 1.0))
+        answer = call("estimator_variances", preference, policy, base, tau)
+        reference = _variances(preference, policy, base, (tau,))
+        good &= agrees(answer, reference, rtol=1e-8, atol=1e-11)
+    score += award(call, 1, good, "wrong with two answers or eight")
     preference, (policy, base) = _game(generator, (2, 3), 3, (1.0, 1.0))
     answer = call("estimator_variances", preference, policy, base, tau)
     reference = _each(_variances, preference, policy, base, numbers=(tau,))

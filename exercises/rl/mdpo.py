@@ -41,9 +41,11 @@ def check_policy_step(call, generator: np.random.Generator) -> float:
     for shape, words in [((5,), "wrong in single states"), ((3, 2, 4), "wrong on a batch")]:
         log_policy = np.log(generator.dirichlet(np.ones(shape[-1]), shape[:-1]))
         advantage = generator.normal(0, 1, shape)
-        t = float(generator.uniform(0.3, 3))
-        answer = call("policy_step", log_policy, advantage, t)
-        score += award(call, 1, agrees(answer, _stepped(log_policy, advantage, t)), words)
+        t, good = float(generator.uniform(0.3, 3)), True
+        for step in (t, 1e3 * t, 1e-6 * t) if len(shape) == 1 else (t,):
+            answer = call("policy_step", log_policy, advantage, step)
+            good &= agrees(answer, _stepped(log_policy, advantage, step), atol=1e-12)
+        score += award(call, 1, good, words)
     log_policy = np.array([-5000.0, 0.0, -800.0])
     advantage = np.array([9990.0 + generator.uniform(0, 5), 0.0, -3.0])
     answer = call("policy_step", log_policy, advantage, 0.5)
@@ -71,11 +73,15 @@ def check_advantages(call, generator: np.random.Generator) -> float:
                   atol=1e-10)  # fmt: skip
     score += award(call, 1, good, "wrong where episodes end within the rollout and reset")
     good = True
-    for discount, trace in ((0.9, 0.0), (0.9, 1.0), (1.0, 0.5)):
+    for discount, trace in ((0.9, 0.0), (0.9, 1.0), (1.0, 0.5), (0.0, 0.5), (0.9, 0.7)):
         arguments = _rollout(generator, 15, 4)
+        if trace == 0.7:  # one step of one copy, both terminated and truncated
+            yes = np.ones((1, 1), dtype=bool)
+            arguments = arguments[0][:1, :1], arguments[1][:2, :1], yes, yes
         answer = call("advantages", *arguments, discount, trace)
         good &= agrees(answer, _sums(*arguments, discount, trace), atol=1e-10)
-    return score + award(call, 1, good, "wrong for a trace of 0 or 1, or a discount of 1")
+    words = "wrong for a trace or discount of 0 or 1, or where a step terminates and is truncated"
+    return score + award(call, 1, good, words)
 
 
 def check_objective_gradient(call, generator: np.random.Generator) -> float:
@@ -104,18 +110,26 @@ def check_objective_gradient(call, generator: np.random.Generator) -> float:
 def check_gaussian_divergence(call, generator: np.random.Generator) -> float:
     """1 point each: single states, batches, policies that nearly agree."""
     score = 0.0
-    for shape, words in [((3,), "wrong in single states"), ((4, 2, 2), "wrong on a batch")]:
-        arguments = [generator.normal(0, 0.7, shape) for _ in range(4)]
-        answer = call("gaussian_divergence", *arguments)
-        good = agrees(answer, _integrated(*arguments), rtol=1e-6)
+    for shapes, words in [
+        (((3,), (1,)), "wrong in single states"),
+        (((4, 2, 2),), "wrong on a batch"),
+    ]:
+        good = True
+        for shape in shapes:
+            for size in (0.7, 2.0):
+                arguments = [generator.normal(0, size, shape) for _ in range(4)]
+                answer = call("gaussian_divergence", *arguments)
+                good &= agrees(answer, _integrated(*arguments), rtol=1e-6)
         score += award(call, 1, good, words)
     mean, log_std = generator.normal(0, 1, (2, 4))
-    gap = generator.uniform(0.7e-7, 1.3e-7, 4) * generator.choice([-1.0, 1.0], 4)
-    new = log_std + gap
-    exact = new - log_std  # what floating point made of the gap
-    reference = (exact**2 + 2 * exact**3 / 3 + exact**4 / 3).sum(-1)
-    answer = call("gaussian_divergence", mean, new, mean, log_std)
-    close = agrees(answer, reference, rtol=1e-4)
+    close = True
+    for size in (1e-7, 1e-5, 1e-3, 1e-2, 0.1):  # middle sizes too
+        gap = size * generator.uniform(0.7, 1.3, 4) * generator.choice([-1.0, 1.0], 4)
+        new = log_std + gap
+        exact = new - log_std  # what floating point made of the gap
+        reference = sum(2 ** (k - 1) * exact**k / math.factorial(k) for k in range(2, 14)).sum(-1)
+        answer = call("gaussian_divergence", mean, new, mean, log_std)
+        close &= agrees(answer, reference, rtol=1e-4 if size < 1e-6 else 1e-6)
     return score + award(call, 1, close, "loses its digits where the policies nearly agree")
 
 
@@ -123,24 +137,27 @@ def check_actor_optimum(call, generator: np.random.Generator) -> float:
     """1 point each: single states, batches, equal coefficients, an action that was excluded."""
     score = 0.0
     cases = [
-        ((4,), 1.3, 0.4, "wrong in single states"),
-        ((2, 3, 5), 0.7, 0.2, "wrong on a batch"),
-        ((6,), 0.25, 0.25, "wrong for the coefficients of soft actor-critic"),
+        ((4,), ((1.3, 0.4), (1.3, 0.0), (0.5, 1.2)), "wrong in single states"),
+        ((2, 3, 5), ((0.7, 0.2),), "wrong on a batch"),
+        ((6,), ((0.25, 0.25),), "wrong for the coefficients of soft actor-critic"),
     ]
-    for shape, c, bonus, words in cases:
-        log_old = np.log(generator.dirichlet(np.ones(shape[-1]), shape[:-1]))
-        values = generator.normal(0, 1, shape)
-        answer = call("actor_optimum", log_old, values, c, bonus)
-        reference = _actor(log_old, values, c, bonus)
-        score += award(call, 1, agrees(answer, reference, atol=1e-10), words)
+    for shape, coefficients, words in cases:
+        good = True
+        for c, bonus in coefficients:
+            log_old = np.log(generator.dirichlet(np.ones(shape[-1]), shape[:-1]))
+            values = generator.normal(0, 1, shape)
+            answer = call("actor_optimum", log_old, values, c, bonus)
+            good &= agrees(answer, _actor(log_old, values, c, bonus), atol=1e-10)
+        score += award(call, 1, good, words)
     log_old = np.array([-np.inf, -0.2, np.log(1 - np.exp(-0.2))])
     values = generator.normal(0, 1, 3)
     answer = call("actor_optimum", log_old, values, 0.5, 0.5)
     good = agrees(answer, _actor(np.zeros(3), values, 0.5, 0.5), atol=1e-10)
     kept = call("actor_optimum", log_old, values, 1.5, 0.5)
     inside = _actor(log_old[1:], values[1:], 1.5, 0.5)
-    good &= kept.shape == (3,) and kept[0] == -np.inf and agrees(kept[1:], inside, atol=1e-10)
-    return score + award(call, 1, bool(good), "wrong where the old policy excludes an action")
+    expected = np.append(-np.inf, inside)
+    good &= agrees(kept, expected, atol=1e-10)
+    return score + award(call, 1, good, "wrong where the old policy excludes an action")
 
 
 def check_euclidean_step(call, generator: np.random.Generator) -> float:

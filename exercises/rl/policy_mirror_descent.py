@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from mdtheory.course import agrees, award
+from mdtheory.course import agrees, award, has_shape
 
 POINTS = {
     "action_values": 3,
@@ -56,7 +56,16 @@ def check_action_values(call, generator: np.random.Generator) -> float:
         policy = generator.dirichlet(np.ones(3), (*batch, 4))
         answer = call("action_values", transition, reward, discount, policy)
         reference = _each(_action_values, discount, transition, reward, policy)
-        score += award(call, 1, agrees(answer, reference, rtol=1e-8), words)
+        good = agrees(answer, reference, rtol=1e-8)
+        if discount == 0.8:  # sure actions; rewards of both signs, no future; one state
+            sure = np.eye(3)[generator.integers(0, 3, 4)]
+            one = np.ones((1, 3, 1)), reward[:1] - 0.5, policy[:1]
+            cases = [(0.8, transition, reward - 0.5, sure), (0.0, transition, reward, policy)]
+            for gamma, *process in [*cases, (0.6, *one)]:
+                answer = call("action_values", *process[:2], gamma, process[2])
+                reference = _each(_action_values, gamma, *process)
+                good &= agrees(answer, reference, rtol=1e-8, atol=1e-10)
+        score += award(call, 1, good, words)
     return score
 
 
@@ -67,11 +76,18 @@ def check_gain_by_state(call, generator: np.random.Generator) -> float:
     initial = generator.dirichlet(np.ones(5))
     answer = call("gain_by_state", transition, reward, 0.9, new, old, initial)
     gap = _value(transition, reward, new, 0.9) - _value(transition, reward, old, 0.9)
-    total = answer.sum() if answer.shape == (5,) else np.array(math.nan)
-    good = agrees(np.asarray(total), np.asarray(initial @ gap), rtol=1e-8, atol=1e-10)
+    good = has_shape(answer, (5,)) and agrees(
+        np.asarray(answer.sum()), np.asarray(initial @ gap), rtol=1e-8, atol=1e-10
+    )
     score = award(call, 1, good, "the terms do not add up to the difference")
     reference = _gains(transition, reward, new, old, initial, 0.9)
     good = agrees(answer, reference, rtol=1e-8, atol=1e-10)
+    sure = np.eye(3)[generator.integers(0, 3, 5)]
+    for gamma, to, since in ((0.0, new, old), (0.9, sure, old), (0.5, new, new)):
+        process = transition, 3 * reward - 2, gamma, to, since, initial
+        answer = call("gain_by_state", *process)
+        reference = _gains(*process[:2], *process[3:], gamma)
+        good &= agrees(answer, reference, rtol=1e-8, atol=1e-10)
     score += award(call, 1, good, "wrong terms on a single process")
     transition, reward = _process(generator, (3, 2), 4, 3)
     new, old = generator.dirichlet(np.ones(3), (2, 3, 2, 4))
@@ -101,15 +117,20 @@ def check_natural_gradient_run(call, generator: np.random.Generator) -> float:
     """1 point each: plain, with a temperature, batches, probabilities that vanish for a while."""
     score = 0.0
     cases = [
-        ((), 0.9, 0.0, 0.3, 6, "wrong without a temperature"),
-        ((), 0.8, 0.4, 0.2, 6, "wrong with a temperature"),
-        ((2, 3), 0.8, 0.3, 0.4, 4, "wrong on a batch"),
+        ((), ((0.9, 0.0, 0.3, 6), (0.0, 0.0, 0.7, 2)), "wrong without a temperature"),
+        # The second with the longest step, after which nothing is left of the policy before.
+        ((), ((0.8, 0.4, 0.2, 6), (0.8, 0.4, 0.5, 3)), "wrong with a temperature"),
+        ((2, 3), ((0.8, 0.3, 0.4, 4),), "wrong on a batch"),
     ]
-    for batch, discount, tau, step, count, words in cases:
-        transition, reward = _process(generator, batch, 4, 3)
-        answer = call("natural_gradient_run", transition, reward, discount, tau, step, count)
-        reference = _each(_natural, (discount, tau, step, count), transition, reward)
-        score += award(call, 1, agrees(answer, reference, rtol=1e-7, atol=1e-9), words)
+    for batch, runs, words in cases:
+        good = True
+        for discount, tau, step, count in runs:
+            transition, reward = _process(generator, batch, 4, 3)
+            reward = 2 * reward - 1
+            answer = call("natural_gradient_run", transition, reward, discount, tau, step, count)
+            reference = _each(_natural, (discount, tau, step, count), transition, reward)
+            good &= agrees(answer, reference, rtol=1e-7, atol=1e-9)
+        score += award(call, 1, good, words)
     transition, reward = _debt(generator)
     answer = call("natural_gradient_run", transition, reward, 0.9, 0.0, 30.0, 9)
     reference = _natural(transition, reward, (0.9, 0.0, 30.0, 9))
@@ -122,7 +143,15 @@ def check_projected_run(call, generator: np.random.Generator) -> float:
     transition, reward = _process(generator, (), 5, 4)
     answer = call("projected_run", transition, reward, 0.8, 0.3, 1)
     reference = _projected(transition, reward, (0.8, 0.3, 1))
-    score = award(call, 1, agrees(answer, reference, rtol=0, atol=1e-8), "wrong after one step")
+    good = agrees(answer, reference, rtol=0, atol=1e-8)
+    reward[0] = reward[0, 0]
+    transition[0] = transition[0, 0]  # all actions alike in one state
+    for numbers in ((0.8, 1e3, 1), (0.0, 0.4, 1)):
+        discount, step, count = numbers
+        answer = call("projected_run", transition, reward - 0.7, discount, step, count)
+        reference = _projected(transition, reward - 0.7, numbers)
+        good &= agrees(answer, reference, rtol=0, atol=1e-8)
+    score = award(call, 1, good, "wrong after one step")
     transition, reward = _debt(generator)
     answer = call("projected_run", transition, reward, 0.9, 1.0, 2)
     reference = _projected(transition, reward, (0.9, 1.0, 2))
@@ -146,6 +175,7 @@ def check_growing_steps_bound(call, generator: np.random.Generator) -> float:
     ]
     for batch, discount, even, words in cases:
         transition, reward = _process(generator, batch, 4, 3)
+        reward = 2 * reward - 1
         initial = generator.dirichlet(np.full(4, 2.0), batch)
         initial = np.full_like(initial, 0.25) if even else initial
         first = float(generator.uniform(0.1, 2))
@@ -180,14 +210,18 @@ def check_episodic_values(call, generator: np.random.Generator) -> float:
         here = np.broadcast_to(np.arange(5)[:, None, None], shape)
         targets = np.where((ends == 1) & stays, here, targets)
         rewards = generator.uniform(0.2, 1, shape)
-        answer = call("episodic_values", chances, targets, rewards, ends, 0.95)
-        reference = np.array(
-            [
-                _episodic(chances[i], targets[i], rewards[i], ends[i], 0.95)
-                for i in np.ndindex(batch)
-            ]
-        ).reshape(*batch, 5)
-        score += award(call, 1, agrees(answer, reference, rtol=1e-8), words)
+        good = True
+        # With costs it may be best to end soon; without a future only the next reward counts.
+        for paid, discount in ((rewards, 0.95), (rewards - 1.2, 0.95), (rewards - 0.6, 0.0)):
+            answer = call("episodic_values", chances, targets, paid, ends, discount)
+            reference = np.array(
+                [
+                    _episodic(chances[i], targets[i], paid[i], ends[i], discount)
+                    for i in np.ndindex(batch)
+                ]
+            ).reshape(*batch, 5)
+            good &= agrees(answer, reference, rtol=1e-8, atol=1e-10)
+        score += award(call, 1, good, words)
     return score
 
 

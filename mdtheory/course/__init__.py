@@ -22,6 +22,8 @@ from mdtheory.course.marking import (
     Verdict,
     agrees,
     award,
+    fault,
+    has_shape,
     load_grader,
 )
 from mdtheory.course.reporting import report
@@ -43,8 +45,10 @@ __all__ = [
     "award",
     "collect",
     "exercises_folder",
+    "fault",
     "grade",
     "hand_over",
+    "has_shape",
     "left_over",
     "load_grader",
     "new_course",

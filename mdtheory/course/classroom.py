@@ -28,6 +28,9 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.root = str(Path(__file__).parent)
 c.CourseDirectory.course_id = {name!r}
 
+# Pages that nbgrader makes, with comments from formgrader, run nothing of a student's either.
+c.GenerateFeedback.exporter_class = "mdtheory.course.gradebook.SafeExporter"
+
 # What late submissions lose: "none" or "zero", or a plugin of nbgrader's.
 # c.LateSubmissionPlugin.penalty_method = "zero"
 '''

@@ -128,8 +128,9 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     grader = load_grader(path)
     plan = make_plan(grader, seed)
-    write_frame(results, b"r", b"")
-    while frame := read_frame(0):
-        problems, answers = pickle.loads(frame[1])
-        wanted = {problem: plan[problem] for problem in problems}
-        write_frame(results, b"v", pickle.dumps(judge(grader, wanted, seed, answers)))
+    with suppress(BrokenPipeError):  # whoever asked is gone
+        write_frame(results, b"r", b"")
+        while frame := read_frame(0):
+            problems, answers = pickle.loads(frame[1])
+            wanted = {problem: plan[problem] for problem in problems}
+            write_frame(results, b"v", pickle.dumps(judge(grader, wanted, seed, answers)))

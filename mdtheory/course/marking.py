@@ -111,17 +111,54 @@ def award(call: Call, points: float, passed: bool, words: str) -> float:
         ``points`` or 0.0.
     """
     if isinstance(call, _Playback):
-        # Where there was no answer, the reason for that says more.
-        why = "" if call.reasons else "; ".join(dict.fromkeys(_differences))
-        example = call.example()
+        # Where there was no answer, the reason for that says more. Else the first that differs.
+        known = [] if call.reasons else [*_differences, ("", call.example())]
+        why, example = known[0] if known else ("", "")
         details = f" ({why}{'; ' if why and example else ''}{example})" if why or example else ""
         call.say("" if passed else words + details)
     _differences.clear()
     return float(points) if passed else 0.0
 
 
-# What was found different since points were last awarded; the judge does one thing at a time.
-_differences: list[str] = []
+# What was first found different since points were last awarded, with the call as an example. The
+# judge does one thing at a time.
+_differences: list[tuple[str, str]] = []
+_played: list[_Playback] = []
+
+
+def _differ(words: str) -> None:
+    if not _differences:
+        _differences.append((words, _played[-1].example() if _played else ""))
+
+
+def fault(words: str) -> bool:
+    """Say what is wrong with the answer of the last call, in a way that :func:`agrees` cannot.
+
+    Args:
+        words: such as ``"the gap is 0.2, above 0.001"``; they join those of the next award.
+
+    Returns:
+        False.
+    """
+    _differ(words)
+    return False
+
+
+def has_shape(answer: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether an answer has a shape; if not, both go into the student's feedback.
+
+    For answers that are judged by what they achieve; :func:`agrees` looks at shapes itself.
+
+    Args:
+        answer: what the student's function returned.
+        shape: what it should have.
+
+    Returns:
+        True for the same shape.
+    """
+    if answer.shape != tuple(shape):
+        return fault(f"its shape is {answer.shape}, not {tuple(shape)}")
+    return True
 
 
 def agrees(
@@ -142,8 +179,8 @@ def agrees(
     same = answer.shape == reference.shape and bool(
         np.allclose(answer, reference, rtol=rtol, atol=atol)
     )
-    if not same and len(_differences) < 4:
-        _differences.append(_difference(answer, reference, rtol, atol))
+    if not same:
+        _differ(_difference(answer, reference, rtol, atol))
     return same
 
 
@@ -295,6 +332,7 @@ def _judge_problem(
 ) -> Verdict:
     call = _Playback(calls, answers)
     _differences.clear()
+    _played[:] = [call]
     most = grader.points[problem]
     try:
         score = _run(grader, problem, call, seed)

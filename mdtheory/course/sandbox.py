@@ -212,7 +212,11 @@ class Warm:
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            try:
+                self._process.kill()
+            except PermissionError:  # it is sudo's, and root's
+                group = ["kill", "-KILL", "--", f"-{self._process.pid}"]
+                subprocess.run([*_as_root(), *group], check=False)
             self._process.wait()
         self._log.close()
 

@@ -68,6 +68,6 @@ def tilt_to_halfspace(y, c, bound):
         return weights / weights.sum(-1, keepdim=True)
 
     zero = torch.zeros_like(y[..., :1])
-    m = halve(zero, zero + 1e5, lambda m: (tilted(m) * c).sum(-1, keepdim=True) < bound)
+    m = halve(zero, zero + 1e9, lambda m: (tilted(m) * c).sum(-1, keepdim=True) < bound)
     met = (y * c).sum(-1, keepdim=True) >= bound
     return torch.where(met, y, tilted(m))

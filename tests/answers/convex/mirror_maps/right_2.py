@@ -68,7 +68,8 @@ def project_ball(v, matrix, radius):
         square = (x**2).sum(-1, keepdim=True)
         change = (x**2 / (values + k)).sum(-1, keepdim=True)
         # Newton on 1/|x| = 1/R; inside the ball k would fall below 0.
-        k = (k + square / change * (square.sqrt() / radius - 1)).clamp(min=0)
+        ratio = torch.where(change > 0, square / change, 0.0)
+        k = (k + ratio * (square.sqrt() / radius - 1)).clamp(min=0)
     return torch.einsum("...ij,...j->...i", vectors, values * z / (values + k))
 
 

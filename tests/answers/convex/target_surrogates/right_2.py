@@ -30,7 +30,7 @@ def surrogate_gap(logits, anchor, labels, step_size):
 
 def projected_descent(features, labels, start, step_size, outer_steps):
     # Columns of length one: then what is small is dependent. The projector is a matrix.
-    unit = features / features.norm(dim=-2, keepdim=True)
+    unit = features / features.norm(dim=-2, keepdim=True).clamp(min=1e-300)
     projector = unit @ torch.linalg.pinv(unit, rtol=1e-10)
     path = [torch.einsum("...nd,...d->...n", features, start)]
     for _ in range(outer_steps):

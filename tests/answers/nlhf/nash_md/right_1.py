@@ -17,9 +17,9 @@ def step_against(preference, policy, opponent, reference, temperature, step_size
 def nash_run(preference, reference, temperature, iterations, step_size):
     dual = reference.expand(preference.shape[:-1])
     for t in range(iterations):
-        weight = 2 / (t + 2) if step_size == 0 else step_size * temperature
-        dual = torch.log_softmax(dual + weight * (reference - dual), -1)
-        dual = dual + weight / temperature * won(preference, dual)
+        eta = step_size if step_size > 0 else 2 / (t + 2) / temperature
+        dual = torch.log_softmax(dual + eta * temperature * (reference - dual), -1)
+        dual = dual + eta * won(preference, dual)
     return torch.log_softmax(dual, -1)
 
 
