@@ -159,8 +159,6 @@ def grids() -> list[dict[str, Any]]:
     wanted += [grid("pendulum", 1, ["boosting"], plan) for plan in SWEEP[1:]]
     wanted.append(grid("pendulum", 1, ["boosting"], relabel=False))
     wanted.append(grid("pendulum", 1, ["IQ-Learn"]))
-    wanted.append(grid("swingup", 1, ["IQ-Learn"]))
-    wanted.append(grid("swingup", 5, ["boosting", *offline]))
     return wanted
 
 
