@@ -20,7 +20,7 @@ def bare(element: str) -> str:
 def test_every_formula_of_an_assignment_is_understood(path):
     text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
     found = re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", text, re.DOTALL)
-    assert len(found) > 20
+    assert len(found) > 5
     for block, inline in found:
         made = mathml(block or inline, bool(block))
         assert made is not None, block or inline
