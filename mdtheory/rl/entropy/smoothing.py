@@ -302,8 +302,8 @@ def entropy_terms(
     """
     total = nested_mean(entropy, weights).mean(-1)
     if lower is not None and upper is not None:
-        strayed = nested_mean(outside(entropy, lower, upper, indicator), weights).mean(-1)
-        total = total - weight * penalty * strayed
+        beyond = outside(entropy, lower, upper, indicator)
+        total = total - weight * penalty * nested_mean(beyond, weights).mean(-1)
     return coefficient * total
 
 
