@@ -20,6 +20,7 @@ from mdtheory.rl.entropy.smoothing import (
     token_weights,
 )
 from mdtheory.rl.group_relative import group_advantages
+from mdtheory.rl.mdpo.losses import clipped_surrogate
 
 REFERENCES = ("cumulative", "sliding", "fixed")
 
@@ -338,7 +339,7 @@ class _Run:
         for _ in range(epochs):
             tables = self.tables()
             log_prob = _log_probs(tables, batch)
-            surrogate = clipped_surrogate(log_prob, batch.log_prob, advantage, clip)
+            surrogate = clipped_surrogate(log_prob - batch.log_prob, advantage, clip)
             loss = -(share * surrogate).sum((-3, -2, -1))
             loss = loss - entropy_terms(
                 _entropies(tables, batch), weights, lower, upper, weight, self.coefficient,
@@ -353,26 +354,6 @@ class _Run:
             with torch.no_grad():
                 for old, new in zip(before, parameters, strict=True):
                     new.copy_(old.lerp(new, rate))
-
-
-def clipped_surrogate(
-    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float
-) -> Tensor:
-    """PPO's clipped gain of each token, ``eq-ppo-loss``; unchecked.
-
-    Args:
-        log_prob: of the tokens under the policy that learns, any shape.
-        old_log_prob: under the one that said them, same shape.
-        advantage: of a shape that broadcasts.
-        clip: half width of the ratio's interval.
-
-    Returns:
-        Of the broadcast shape.
-    """
-    ratio = (log_prob - old_log_prob).exp()
-    # The smaller of both gains: only the side on which it would grow is cut.
-    cut = torch.where(advantage < 0, ratio.clamp(min=1 - clip), ratio.clamp(max=1 + clip))
-    return cut * advantage
 
 
 def _log_probs(tables: Sequence[Tensor], batch: Batch) -> Tensor:

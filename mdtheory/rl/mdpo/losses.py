@@ -146,7 +146,21 @@ def ppo_loss_unchecked(
         One loss for each leading index.
     """
     log_prob, old_log_prob, advantage = counted(weight, log_prob, old_log_prob, advantage)
-    change = log_prob - old_log_prob
+    return _mean(-clipped_surrogate(log_prob - old_log_prob, advantage, clip_range), weight)
+
+
+def clipped_surrogate(change: Tensor, advantage: Tensor, clip_range: float) -> Tensor:
+    r"""PPO's clipped gain of each action, before the mean of ``eq-ppo-loss``; unchecked.
+
+    Args:
+        change: logarithm of the ratio :math:`\rho`, any shape.
+        advantage: :math:`A`, of a shape that broadcasts with it.
+        clip_range: :math:`\epsilon`, in (0, 1).
+
+    Returns:
+        :math:`\min(\rho A, \operatorname{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A)`, of the
+        broadcast shape.
+    """
     gains = advantage >= 0
     # The minimum bounds the ratio on one side only. It is cut before the exponential, which could
     # overflow behind a clip and would then have no gradient to multiply by 0.
@@ -154,7 +168,7 @@ def ppo_loss_unchecked(
     clipped = torch.where(gains, change > most, change < least)
     edge = torch.where(gains, 1.0 + clip_range, 1.0 - clip_range).to(change.dtype)
     ratio = torch.where(clipped, edge, torch.where(clipped, 0.0, change).exp())
-    return _mean(-ratio * advantage, weight)
+    return ratio * advantage
 
 
 def off_policy_actor_loss(
