@@ -160,8 +160,8 @@ def truncation_bound(rho: float, influence: float, slopes: Tensor, every: int) -
         raise ValueError(f"rho: expected a number below 1, got {rho!r}")
     require_number("influence", influence, 0.0)
     require_tensor("slopes", slopes)
-    t = torch.arange(slopes.shape[-1], device=slopes.device)
-    kept = kept_steps(slopes.shape[-1], every).to(slopes.device)
+    t = torch.arange(slopes.shape[-1], dtype=slopes.dtype, device=slopes.device)
+    kept = kept_steps(slopes.shape[-1], every).to(t)
     lost = rho**kept * (1 - rho ** (t - kept)) / (1 - rho)
     return influence * (slopes * lost).sum(-1)
 
@@ -185,10 +185,8 @@ def likelihood_ratio_variance(
     require_tensor("weights", weights)
     require_number("deviation", deviation, 0.0, strict=True)
     horizon = weights.shape[-1]
-    shift = torch.as_tensor(mean, dtype=weights.dtype, device=weights.device) / deviation
-    return (
-        horizon * weights.square().sum(-1) + weights.sum(-1).square() + horizon * shift.square()
-    )  # fmt: skip
+    spread = horizon * weights.square().sum(-1) + weights.sum(-1).square()
+    return spread + horizon * (mean / deviation) ** 2
 
 
 def jump_slope(theta: Tensor, slope: float, jump: float, place: float, deviation: float) -> Tensor:

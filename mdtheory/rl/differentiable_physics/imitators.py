@@ -11,7 +11,7 @@ from torch import Tensor
 from mdtheory.agents import Network, adam
 from mdtheory.checks import require_count, require_number, require_shape, require_tensor
 from mdtheory.environments.differentiable import Constants, Differentiable
-from mdtheory.rl.differentiable_physics.rollouts import rollout
+from mdtheory.rl.differentiable_physics.rollouts import require_world, rollout
 
 
 class Demonstration(NamedTuple):
@@ -168,6 +168,7 @@ def require_demonstration(
         TypeError: neither a demonstration nor a tensor of states, or another dtype.
         ValueError: a wrong shape or another device.
     """
+    require_world(environment)
     states: Tensor
     actions: Tensor | None
     if isinstance(demonstration, Tensor):

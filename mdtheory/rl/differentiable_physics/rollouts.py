@@ -113,6 +113,7 @@ def rollout(
         ValueError: a wrong shape, a count below 1, a clip that is not positive, noise without a
             generator, or a constant that the world has not.
     """
+    require_world(environment)
     require_tensor("state", state)
     require_shape("state", state, (*state.shape[:-1], environment.width))
     require_count("steps", steps)
@@ -144,6 +145,18 @@ def rollout(
         elif cuts and t % cuts == 0:
             state = state.detach()
     return torch.stack(path, -2)
+
+
+def require_world(environment: object) -> None:
+    """Refuse what is no differentiable world.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(environment, Differentiable):
+        raise TypeError(
+            f"environment: expected a differentiable world, got {type(environment).__name__}"
+        )
 
 
 def _cuts(truncation: int | Tensor | None, batch: torch.Size, device: torch.device) -> int | Tensor:

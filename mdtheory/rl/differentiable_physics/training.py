@@ -247,8 +247,9 @@ def _prepare(
     """A generator, policies to be trained, and the shown states."""
     require_count("seeds", seeds)
     if generator is None:
-        first = demonstration if isinstance(demonstration, Tensor) else demonstration[0]
-        generator = torch.Generator(first.device).manual_seed(0)
+        first = demonstration[0] if isinstance(demonstration, Demonstration) else demonstration
+        place = first.device if isinstance(first, Tensor) else "cpu"
+        generator = torch.Generator(place).manual_seed(0)
     states, actions = require_demonstration(demonstration, environment, generator.device)
     if policy is not None:
         if policy.seeds != seeds:
