@@ -24,12 +24,14 @@ from mdtheory.rl.differentiable_physics import (
     Imitator,
     behaviour_cloning,
     demonstrate,
+    rollout,
     success_rate,
     train_ild,
     train_likelihood_ratio,
 )
 
 SEEDS, STARTS = 5, 100
+FRAMES = 8  # steps between two frames of a film
 FOLDER = Path(".cache") / "physics_study"
 WORLDS = {
     "pendulum": Pendulum, "cartpole": CartPoleSwingup, "puck": Puck,
@@ -96,6 +98,18 @@ def judged(world: str, policy: Imitator, names: list[str] | None = None) -> dict
     return found
 
 
+def filmed(world: str, policy: Imitator | None) -> list[list[float]]:
+    """States of the first seed (or of the expert), from the home state, a few of them."""
+    environment = WORLDS[world]()
+    if policy is None:
+        states = demonstrate(environment, steps=environment.duration).states
+    else:
+        start = environment.home().expand(policy.seeds, 1, -1)
+        with torch.no_grad():
+            states = rollout(environment, policy, start, environment.duration)[0, 0]
+    return [[round(x, 4) for x in row] for row in states[::FRAMES].tolist()]
+
+
 def of_expert(world: str) -> dict[str, list[float]]:
     """Success of the expert itself, from as many starts as a seed has."""
     environment: Differentiable = WORLDS[world]()
@@ -125,20 +139,24 @@ def run_cell(world: str, plan: str, iterations: int, seed: int) -> dict[str, Any
     rate = RATES[world]
     result: dict[str, Any] = {}
 
-    def told(success: dict[str, list[float]], losses: Tensor, norms: Tensor) -> dict[str, Any]:
+    def told(
+        success: dict[str, list[float]], losses: Tensor, norms: Tensor, film: list[list[float]]
+    ) -> dict[str, Any]:
         return {"success": success, "first": losses[0].tolist(), "last": losses[-1].tolist(),
-                "norm": norms.amax(0).tolist(), "curve": losses[::10].tolist()}  # fmt: skip
+                "norm": norms.amax(0).tolist(), "curve": losses[::10].tolist(),
+                "film": film}  # fmt: skip
 
     if plan == "likelihood ratio":
         record = train_likelihood_ratio(
             environment, shown, seeds=SEEDS, iterations=iterations, generator=generator,
             policy=cloned, learning_rate=rate,
         )  # fmt: skip
-        result[plan] = told(judged(world, record.policy), record.losses, record.gradient_norms)
+        result[plan] = told(judged(world, record.policy), record.losses, record.gradient_norms,
+                            filmed(world, record.policy))  # fmt: skip
     elif plan == "cloning":
         nothing = torch.full((1, SEEDS), float("nan"))
-        result["BC"] = told(judged(world, cloned), nothing, nothing)
-        result["expert"] = told(of_expert(world), nothing, nothing)
+        result["BC"] = told(judged(world, cloned), nothing, nothing, filmed(world, cloned))
+        result["expert"] = told(of_expert(world), nothing, nothing, filmed(world, None))
     elif plan == "retrained":
         # In every other physics, from the old demonstration.
         names = ["ILD"] if world == "pendulum" else ["ILD, no cuts"]
@@ -154,14 +172,15 @@ def run_cell(world: str, plan: str, iterations: int, seed: int) -> dict[str, Any
             rows = slice(k * SEEDS, (k + 1) * SEEDS)
             success = judged(world, record.policy.rows(rows), [words(physics)])
             result[f"{name}; {words(physics)}"] = told(
-                success, record.losses[:, rows], record.gradient_norms[:, rows]
+                success, record.losses[:, rows], record.gradient_norms[:, rows], []
             )
     else:
         record = trained(world, PLANS[plan], iterations, cloned, generator)
         for k, name in enumerate(PLANS[plan]):
             rows = slice(k * SEEDS, (k + 1) * SEEDS)
-            result[name] = told(judged(world, record.policy.rows(rows)),
-                                record.losses[:, rows], record.gradient_norms[:, rows])  # fmt: skip
+            policy = record.policy.rows(rows)
+            result[name] = told(judged(world, policy), record.losses[:, rows],
+                                record.gradient_norms[:, rows], filmed(world, policy))  # fmt: skip
     result["seconds"] = time.process_time() - begin
     return result
 
@@ -202,6 +221,7 @@ def main() -> None:
     options.add_argument("--finished", action="store_true", help="record what is on disk alone")
     run = runs.finished_cells if options.parse_args().finished else runs.sweep
     rows: list[dict[str, Any]] = []
+    frames: list[dict[str, Any]] = []
     spent = 0.0
     for grid in grids():
         for cell in run(run_cell, grid, seeds=[0], folder=FOLDER):
@@ -211,6 +231,12 @@ def main() -> None:
             for method, found in cell.result.items():
                 means = {k: f"{sum(v) / len(v):.2f}" for k, v in found["success"].items()}
                 print(f"  {method:32}", means, flush=True)
+                wanted = cell.arguments["world"] == "rope" and found.get("film")
+                for k, state in enumerate(found["film"] if wanted else []):
+                    frames.append(
+                        {"world": cell.arguments["world"], "method": method, "step": FRAMES * k}
+                        | {f"x{j}": x for j, x in enumerate(state[: len(state) // 2])}
+                    )  # fmt: skip
                 for test, values in found["success"].items():
                     for seed, value in enumerate(values):
                         rows.append(dict(cell.arguments) | {
@@ -219,10 +245,16 @@ def main() -> None:
                             "last": f"{found['last'][seed]:.4g}",
                             "norm": f"{found['norm'][seed]:.4g}",
                         })  # fmt: skip
+    device = f"float32 on {runs.describe_device(torch.device('cpu'))}"
+    command = "python benchmarks/physics_study.py"
+    columns = {name: [row[name] for row in frames] for name in frames[0]}
+    runs.write_record(
+        "physics_films", columns, command=command, device=device, seeds=1,
+        note="the rope's beads, x and y in turn, from the home state, first seed of each method",
+    )  # fmt: skip
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     runs.write_record(
-        "physics_study", columns, command="python benchmarks/physics_study.py",
-        device=f"float32 on {runs.describe_device(torch.device('cpu'))}", seeds=SEEDS,
+        "physics_study", columns, command=command, device=device, seeds=SEEDS,
         note=(
             f"success: share of {STARTS} starts; one demonstration, 24 rollouts of each seed in an "
             "iteration, all methods of a plan from the same cloned policies; first, last: training "
