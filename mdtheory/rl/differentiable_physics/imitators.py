@@ -164,6 +164,14 @@ def require_demonstration(
 ) -> tuple[Tensor, Tensor | None]:
     """States and actions of one demonstration that fits a world.
 
+    Args:
+        demonstration: one trajectory, or its states alone.
+        environment: the world that it must fit.
+        device: where it must be.
+
+    Returns:
+        States, and actions where there are some.
+
     Raises:
         TypeError: neither a demonstration nor a tensor of states, or another dtype.
         ValueError: a wrong shape or another device.
