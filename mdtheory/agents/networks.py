@@ -12,8 +12,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
-Activation = Literal["tanh", "relu"]
+Activation = Literal["tanh", "relu", "silu"]
 
 
 class Network:
@@ -23,7 +24,7 @@ class Network:
         copies: number of independent networks.
         sizes: inputs, hidden units of each layer, outputs.
         generator: source of the weights; the network lives on its device.
-        activation: ``"tanh"`` or ``"relu"``.
+        activation: ``"tanh"``, ``"relu"`` or ``"silu"``, the smooth relative of the second.
         last_gain: scale of the last layer's weights; small ones start a policy near uniform.
         dtype: of the weights.
     """
@@ -61,7 +62,12 @@ class Network:
         for k in range(0, len(parameters), 2):
             inputs = torch.baddbmm(parameters[k + 1], inputs, parameters[k])
             if k < last:
-                inputs = inputs.tanh() if self.activation == "tanh" else inputs.relu()
+                if self.activation == "tanh":
+                    inputs = inputs.tanh()
+                elif self.activation == "relu":
+                    inputs = inputs.relu()
+                else:
+                    inputs = silu(inputs)
         return inputs
 
     def push(self, inputs: Tensor, directions: Sequence[Tensor]) -> Tensor:
@@ -85,9 +91,13 @@ class Network:
                 if self.activation == "tanh":
                     inputs = inputs.tanh()
                     change = change * (1 - inputs.square())
-                else:
+                elif self.activation == "relu":
                     change = change * (inputs > 0)
                     inputs = inputs.relu()
+                else:
+                    share = inputs.sigmoid()
+                    change = change * share * (1 + inputs * (1 - share))
+                    inputs = inputs * share
         assert change is not None
         return change
 

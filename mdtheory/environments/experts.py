@@ -1,6 +1,7 @@
 """Scripted experts of CartPole, its swing-up and Pendulum.
 
-The chapters 'Target-based surrogates' and 'Imitation by boosting' imitate them.
+The chapters 'Target-based surrogates', 'Imitation by boosting' and 'Imitation through physics'
+imitate them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,26 @@ def pump_pendulum(observation: Tensor) -> Tensor:
     pump = -2 * energy * turn.sign()
     hold = -6 * torch.atan2(sine, cosine) - 1.5 * turn
     near = (cosine > 0.85) & (turn.abs() < 4)
+    return torch.where(near, hold, pump).clamp(-1, 1)[..., None]
+
+
+def ease_pendulum(observation: Tensor) -> Tensor:
+    """Expert of Pendulum whose torque grows with the speed: pumps energy, and holds at the top.
+
+    It pushes with the speed, not with its sign, and from rest to one side.
+
+    Args:
+        observation: cosine, sine and turn, shape ``(..., 3)``.
+
+    Returns:
+        Actions in [-1, 1], shape ``(..., 1)``.
+    """
+    cosine, sine, turn = observation.unbind(-1)
+    # The energy, 0 upright at rest.
+    energy = turn.square() / 6 + 5 * (cosine - 1)
+    pump = torch.where(turn.abs() < 1e-3, 1.0, -2 * energy * turn)
+    hold = -6 * torch.atan2(sine, cosine) - 1.5 * turn
+    near = (cosine > 0.85) & (turn.abs() < 3.5)
     return torch.where(near, hold, pump).clamp(-1, 1)[..., None]
 
 

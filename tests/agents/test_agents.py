@@ -200,7 +200,7 @@ def test_copies_of_a_network_do_not_meet(generator):
         torch.testing.assert_close(gram, expected)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
 def test_push_is_the_derivative_along_a_direction(generator, activation):
     network = Network(2, (3, 6, 6, 2), generator, activation=activation, dtype=float64)
     inputs = torch.randn(2, 5, 3, generator=generator, dtype=float64)
