@@ -43,7 +43,7 @@ from mdtheory.rl.reflective_planning.driving import drive
 
 SCENES, STEPS, BATCH, WIDTH, TEST, SAMPLES = 3000, 1000, 48, 48, 250, 32
 SEEDS = {"road": 3, "intersections": 3}
-LOOPS, DRIVEN, REPLANS = 3, 100, 16  # seeds, scenes and half seconds of the closed loop
+LOOPS, DRIVEN, REPLANS = 3, 60, 16  # seeds, scenes and half seconds of the closed loop
 FOLDER = Path(".cache") / "reflective_planning_study"
 PARTS = ("no_collision", "drivable", "time_to_collision", "comfort", "progress", "total")
 CV = partial(planning_score, agents="constant_velocity")
@@ -104,6 +104,11 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
         rows[name] |= {"seconds": spent, "rounds": rounds}
         return answer
 
+    def finished() -> dict[str, Any]:
+        for row, value in totals.items():
+            rows[row]["error"] = 100 * value.std().item() / len(value) ** 0.5
+        return {"rows": rows, "training": training, "scenes": len(best)}
+
     def mend(tokens: Tensor, scorer: Any = CV, seen_scene: Scenes = scene, **more: Any) -> Any:
         return reflect(model, seen_scene, features(seen_scene), tokens, scorer, **more)
 
@@ -136,6 +141,10 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
     known = add("goals (true)", lambda: plan_with_goals(model, scene, seen, TRUE))
     add("reflection (true)", lambda: mend(draft, TRUE), base)
     add("goals + reflection (true)", lambda: mend(known, TRUE), goals)
+    if fork:  # fewer methods: the road has told the rest
+        eight = [decode(model, seen, 5, 1.0, generator=generator) for _ in range(8)]
+        add("best of 8", lambda: best_plan(scene, torch.stack(eight, -2), CV))
+        return finished()
     for sigma in (1.0, 3.0):
         noisy = perceived(scene, sigma, generator)
 
@@ -176,9 +185,7 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
     coded = torch.where(fits[:, None], tokens_of(torch.where(fits[:, None, None], rules, 0.0)),
                         draft)  # fmt: skip
     add("rule planner + reflection", lambda: mend(coded))
-    for row, value in totals.items():
-        rows[row]["error"] = 100 * value.std().item() / len(value) ** 0.5
-    return {"rows": rows, "training": training, "scenes": len(best)}
+    return finished()
 
 
 def run_loop(seed: int) -> dict[str, Any]:
@@ -197,17 +204,11 @@ def run_loop(seed: int) -> dict[str, Any]:
         tokens = plan_with_goals(model, now, features(now), CV)
         return waypoints_of(reflect(model, now, features(now), tokens, CV)[0])
 
-    def best(now: Scenes) -> Tensor:
-        seen = features(now).repeat_interleave(8, 0)
-        many = decode(model, seen, 5, 1.0, generator=generator).unflatten(0, (-1, 8))
-        return waypoints_of(best_plan(now, many, CV))
-
     planners: dict[str, Callable[[Scenes], Tensor]] = {
         "rule planner": lambda now: lattice_expert(now, agents="constant_velocity").waypoints,
         "base": lambda now: waypoints_of(decode(model, features(now))),
         "reflection": reflected,
         "goals + reflection": both,
-        "best of 8": best,
     }
     rows = {}
     for name, planner in planners.items():
@@ -225,52 +226,72 @@ def run_loop(seed: int) -> dict[str, Any]:
     return {"rows": rows, "scenes": len(scene.offset)}
 
 
+ORDER = [
+    *[("road", seed) for seed in range(SEEDS["road"])],
+    *[pair for seed in range(LOOPS) for pair in (("loop", seed), ("intersections", seed))],
+]
+
+
 def main() -> None:
-    """Run what is missing and write the record."""
+    """Run what is missing and write the records."""
     options = argparse.ArgumentParser()
     options.add_argument("--finished", action="store_true", help="record what is on disk alone")
     run = runs.finished_cells if options.parse_args().finished else runs.sweep
     rows: list[dict[str, Any]] = []
+    loops: list[dict[str, Any]] = []
     training = []
-    for world, seeds in SEEDS.items():
-        for seed in range(seeds):
-            for cell in run(run_cell, {"world": [world]}, seeds=[seed], folder=FOLDER):
+    for kind, seed in ORDER:
+        if kind == "loop":
+            for cell in run(run_loop, {}, seeds=[seed], folder=FOLDER):
+                loops += driven(cell)
+        else:
+            for cell in run(run_cell, {"world": [kind]}, seeds=[seed], folder=FOLDER):
                 training.append(cell.result["training"])
-                print(f"{world} {seed}: trained in {training[-1]:.0f} CPU s, "
-                      f"{cell.result['scenes']} scenes", flush=True)  # fmt: skip
-                for method, row in cell.result["rows"].items():
-                    parts = " ".join(f"{row[part]:5.1f}" for part in PARTS)
-                    print(f"  {method:34} {parts} +-{1.96 * row['error']:.1f} "
-                          f"{row['seconds']:5.1f} CPU s {row['rounds']}", flush=True)  # fmt: skip
-                    mean, need, few = (row["rounds"].split() or ["", "", ""])[:3]
-                    rows.append(
-                        {"world": world, "seed": seed, "method": method}
-                        | {part: f"{row[part]:.3f}" for part in (*PARTS, "error", "seconds")}
-                        | {"rounds": mean, "need": need, "within3": few}
-                    )
-    write("reflective_planning_study", rows, max(SEEDS.values()),
-        (
-            f"{SCENES} scenes shown, {STEPS} steps of {BATCH} plans, trained in "
-            f"{min(training):.0f} to {max(training):.0f} CPU seconds; up to {TEST} scenes "
-            "planned, the same for all methods of a seed; sub-scores and total in percent under "
-            "the true motion of the others, error is the standard error over scenes, seconds are "
-            "CPU seconds for all scenes; rounds: their mean where any were needed, the share that "
-            f"needed any, the share of these with at most 3; seeds: {SEEDS}"
-        ),
-    )  # fmt: skip
-    loops = []
-    for cell in run(run_loop, {}, seeds=range(LOOPS), folder=FOLDER):
-        for planner, row in cell.result["rows"].items():
-            loops.append({"seed": cell.seed, "planner": planner, "scenes": cell.result["scenes"]}
-                         | {name: f"{value:.3f}" for name, value in row.items()})  # fmt: skip
-            print(f"{cell.seed} {planner:20} " + " ".join(
-                f"{name} {value:.1f}" for name, value in row.items()), flush=True)  # fmt: skip
+                rows += planned(cell)
+    seeds = {world: len({row["seed"] for row in rows if row["world"] == world}) for world in SEEDS}
+    write("reflective_planning_study", rows, max(seeds.values()), (
+        f"{SCENES} scenes shown, {STEPS} steps of {BATCH} plans, width {WIDTH}; data and training "
+        f"took {min(training):.0f} to {max(training):.0f} CPU seconds; up to {TEST} scenes "
+        "planned, the same for all methods of a seed; sub-scores and total in percent under "
+        "the true motion of the others, error is the standard error over scenes, seconds are "
+        "CPU seconds for all scenes; rounds: their mean where any were needed, the share that "
+        f"needed any, the share of these with at most 3; seeds: {seeds}"
+    ))  # fmt: skip
     if loops:
-        write("reflective_planning_loop", loops, LOOPS, (
+        write("reflective_planning_loop", loops, len({row["seed"] for row in loops}), (
             f"{REPLANS / 2:g} seconds of driving with a new plan every half second and others "
             "that react; shares in percent: crashed by own fault, left the road, neither of the "
             "two, half seconds in comfort; travelled in m; seconds are CPU seconds for all scenes"
         ))  # fmt: skip
+
+
+def planned(cell: runs.Cell) -> list[dict[str, Any]]:
+    """Rows of the record for one planner; they are printed, too."""
+    world, rows = cell.arguments["world"], []
+    print(f"{world} {cell.seed}: trained in {cell.result['training']:.0f} CPU s, "
+          f"{cell.result['scenes']} scenes", flush=True)  # fmt: skip
+    for method, row in cell.result["rows"].items():
+        parts = " ".join(f"{row[part]:5.1f}" for part in PARTS)
+        print(f"  {method:34} {parts} +-{1.96 * row['error']:.1f} {row['seconds']:5.1f} CPU s "
+              f"{row['rounds']}", flush=True)  # fmt: skip
+        mean, need, few = row["rounds"].split() or ["", "", ""]
+        rows.append(
+            {"world": world, "seed": cell.seed, "method": method}
+            | {part: f"{row[part]:.3f}" for part in (*PARTS, "error", "seconds")}
+            | {"rounds": mean, "need": need, "within3": few}
+        )
+    return rows
+
+
+def driven(cell: runs.Cell) -> list[dict[str, Any]]:
+    """Rows of the record for one closed loop; they are printed, too."""
+    rows = []
+    for planner, row in cell.result["rows"].items():
+        rows.append({"seed": cell.seed, "planner": planner, "scenes": cell.result["scenes"]}
+                    | {name: f"{value:.3f}" for name, value in row.items()})  # fmt: skip
+        print(f"loop {cell.seed} {planner:20} " + " ".join(
+            f"{name} {value:.1f}" for name, value in row.items()), flush=True)  # fmt: skip
+    return rows
 
 
 def write(name: str, rows: list[dict[str, Any]], seeds: int, note: str) -> None:

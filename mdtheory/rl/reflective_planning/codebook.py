@@ -104,7 +104,11 @@ class Codebook:
         return self.values(codes, dtype)
 
     def values(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """As :meth:`decode`, unchecked. The arguments are those of :meth:`decode`."""
+        """As :meth:`decode`, unchecked. The arguments are those of :meth:`decode`.
+
+        Returns:
+            Values, of the same shape.
+        """
         place = codes.to(dtype)
         low, step = self._grid(place)
         return low + place * step

@@ -142,16 +142,16 @@ def masked_loss(
 ) -> Tensor:
     r"""One draw of the loss ``eq-masked-loss`` for each plan of a batch, averaged.
 
-    A level :math:`s` is drawn uniformly from (0, 1], and every token is masked with this
+    A level :math:`u` is drawn uniformly from (0, 1], and every token is masked with this
     probability; the loss is what the model gives away on masked tokens,
-    :math:`-\sum_i \log p_\theta(y_i \mid \tilde y, c)`, times :math:`1/s` if weighted.
+    :math:`-\sum_i \log p_\theta(y_i \mid \tilde y, c)`, times :math:`1/u` if weighted.
 
     Args:
         model: tells the logits of tokens, and has ``mask``.
         tokens: plans, int64 ``(..., B, L)``.
         condition: shape ``(..., B, rows, condition)``.
         generator: source of the masks.
-        weighted: whether to weigh by :math:`1/s`, which makes the mean a bound.
+        weighted: whether to weigh by :math:`1/u`, which makes the mean a bound.
 
     Returns:
         Mean over the batch, shape ``(...)``: one number for each copy of the model.
@@ -207,14 +207,14 @@ def inpaint(
 ) -> Tensor:
     r"""Fill the masks of plans and leave the rest as it is, equation ``eq-reveal``.
 
-    In step :math:`k` all masked tokens are proposed at once, and the best of them are kept, so
-    that :math:`\lceil n(k+1)/S \rceil` of the :math:`n` masks are filled; ties go to the first.
+    In call :math:`b` all masked tokens are proposed at once, and the best of them are kept, so
+    that :math:`\lceil n b/B \rceil` of the :math:`n` masks are filled; ties go to the first.
 
     Args:
         model: tells the logits of tokens, and has ``mask``.
         tokens: codes and masks, int64 ``(..., B, L)``; nothing but the masks is changed.
         condition: shape ``(..., B, rows, condition)``.
-        steps: :math:`S \ge 1`, number of calls of the model.
+        steps: :math:`B \ge 1`, number of calls of the model.
         temperature: 0 proposes the likeliest code; above 0 codes are drawn.
         order: which proposals are kept: ``"confidence"``: those that the model finds likeliest;
             ``"certainty"``: those at the tokens whose likeliest code is the most likely, whatever
@@ -245,7 +245,11 @@ def fill(
     model: MaskedDenoiser, tokens: Tensor, condition: Tensor, steps: int, temperature: float,
     order: Order, generator: torch.Generator | None,
 ) -> Tensor:  # fmt: skip
-    """As :func:`inpaint`, unchecked. The arguments are those of :func:`inpaint`."""
+    """As :func:`inpaint`, unchecked. The arguments are those of :func:`inpaint`.
+
+    Returns:
+        Codes, int64 ``(..., B, L)``, without masks.
+    """
     tokens = tokens.clone()
     every = (tokens == model.mask).sum(-1, keepdim=True)
     for step in range(steps):

@@ -81,7 +81,7 @@ def enumerated_loss(
     r"""The mean of the loss ``eq-masked-loss`` over all masks, exactly.
 
     A set of :math:`m` of :math:`L` tokens is masked with probability
-    :math:`\int s^m (1-s)^{L-m} ds`; the weight :math:`1/s` goes under the integral.
+    :math:`\int u^m (1-u)^{L-m} du`; the weight :math:`1/u` goes under the integral.
 
     Args:
         model: tells the logits of tokens.
@@ -114,7 +114,7 @@ def mask_weight(masked: int, length: int, *, weighted: bool = True) -> float:
     Args:
         masked: :math:`m \ge 1`, how many tokens are masked.
         length: :math:`L`.
-        weighted: with the weight :math:`1/s`, :math:`1 / (m \binom Lm)`; else
+        weighted: with the weight :math:`1/u`, :math:`1 / (m \binom Lm)`; else
             :math:`1 / ((L + 1) \binom Lm)`.
 
     Returns:

@@ -105,8 +105,8 @@ def reflection_rounds(
 
     The arguments are those of :func:`reflect`.
 
-    Yields:
-        What each round leaves behind.
+    Returns:
+        An iterator over what each round leaves behind.
     """
     require_integers("tokens", tokens)
     if tokens.shape[-1] % 2:
