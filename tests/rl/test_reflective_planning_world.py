@@ -7,6 +7,7 @@ import torch
 
 from mdtheory.rl import reflective_planning as rp
 from mdtheory.rl.reflective_planning.driving import drive
+from mdtheory.rl.reflective_planning.pictures import draw_scene
 from mdtheory.rl.reflective_planning.scenes import motion_of_others
 from tests.rl.reflective_planning_cases import CV, F64, TRUE, draws
 
@@ -234,3 +235,15 @@ def test_rules_drive_better_than_no_eyes():
     assert rules.crashed.float().mean() < blind.crashed.float().mean() - 0.1
     assert not rules.left_road.any()
     assert rules.comfort.mean() > 0.7
+
+
+@pytest.mark.parametrize("fork", [False, True], ids=["road", "intersection"])
+def test_a_picture_shows_roads_cars_and_plans(fork):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    scene = rp.draw_scenes(1, draws(11), intersections=fork)[0]
+    plans = rp.lattice_plans(scene)
+    figure, axes = pyplot.subplots()
+    draw_scene(axes, scene, {"slow": plans[1], "fast": plans[4]})
+    assert len(axes.patches) == 5 * int(scene.present.sum())
+    assert len(axes.lines) == 2 * scene.routes + 4  # edges, and a path and dots for each plan
+    pyplot.close(figure)

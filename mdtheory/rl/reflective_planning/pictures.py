@@ -5,15 +5,23 @@ The chapter 'Reflective planning' shows them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from mdtheory.checks import require_extra
 from mdtheory.plotting import COLORS
-from mdtheory.rl.reflective_planning.roads import Road, to_plane
-from mdtheory.rl.reflective_planning.scenes import EDGE, Scenes, motion_of_others
+from mdtheory.rl.reflective_planning.roads import Road, heading, to_plane
+from mdtheory.rl.reflective_planning.scenes import (
+    EDGE,
+    LENGTH,
+    WIDTH,
+    Scenes,
+    motion_of_others,
+)
 from mdtheory.rl.reflective_planning.tracking import track
 
 if TYPE_CHECKING:
@@ -27,8 +35,8 @@ def draw_scene(
 ) -> None:
     """Draw one scene: edges of the road, where the others go in 4 s, and plans.
 
-    The others are drawn where they are each second, fading; what follows each plan is a line, its
-    waypoints are dots.
+    The others are drawn where they truly are each second, fading; the motion that follows a plan is
+    a line, its waypoints are dots.
 
     Args:
         axes: Matplotlib axes to draw on.
@@ -36,6 +44,7 @@ def draw_scene(
         plans: a name and its waypoints ``(N, 2)``, m, each.
         reach: metres of road to draw.
     """
+    rectangle = require_extra("matplotlib.patches", "notebooks").Rectangle
     s = torch.linspace(-6, reach, 120, dtype=scene.offset.dtype)
     for route in range(scene.routes):
         road = Road(*(part[route] for part in scene.road))
@@ -49,12 +58,15 @@ def draw_scene(
         along, across = (part[1] for part in motion_of_others(scene, time, hidden=True)[:2])
         first = Road(*(part[1] for part in scene.road))
     place = to_plane(first, torch.stack([along, across], -1))
+    turned = heading(first, along) + math.pi / 2 * scene.crossing
     for car in scene.present.nonzero()[:, 0].tolist():
         for tick in range(len(time)):
-            axes.plot(
-                place[tick, car, 0], place[tick, car, 1], "s", color=COLORS[1], markersize=7,
-                alpha=1.0 - 0.2 * tick,
-            )  # fmt: skip
+            x, y = place[tick, car].tolist()
+            axes.add_patch(rectangle(
+                (x - LENGTH / 2, y - WIDTH / 2), LENGTH, WIDTH, rotation_point="center",
+                angle=math.degrees(turned[tick, car]), color=COLORS[1], linewidth=0,
+                alpha=0.9 - 0.18 * tick,
+            ))  # fmt: skip
     for k, (name, waypoints) in enumerate(plans.items()):
         points = track(scene, waypoints)
         color = COLORS[(5, 0, 2)[k % 3]]

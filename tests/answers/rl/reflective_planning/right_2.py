@@ -10,7 +10,7 @@ F64 = torch.float64
 
 def each(function, shape, *tensors):
     """The function of every instance, stacked."""
-    flat = [t.reshape(-1, *t.shape[len(shape):]) for t in tensors]
+    flat = [t.reshape(-1, *t.shape[len(shape) :]) for t in tensors]
     found = [function(*row) for row in zip(*flat, strict=True)]
     return torch.stack(found).reshape(*shape, *found[0].shape)
 
@@ -32,8 +32,7 @@ def decode(logits, tokens, calls):
         filled, when = plan.clone(), torch.zeros_like(plan)
         for place, i in enumerate(holes):
             filled[i] = rows[i].argmax()
-            when[i] = next(b for b in range(1, calls + 1)
-                           if -(-len(holes) * b // calls) > place)
+            when[i] = next(b for b in range(1, calls + 1) if -(-len(holes) * b // calls) > place)
         return torch.stack([filled, when])
 
     return each(one, tokens.shape[:-1], logits, tokens).movedim(-2, 0)
@@ -95,8 +94,13 @@ def compare(p, score, n):
         rank = points.argsort()
         law, points = law[rank], points[rank]
         upto = torch.cat([torch.zeros(1, dtype=F64), law.cumsum(0)])
-        q = sum((upto[1:] ** k * upto[:-1] ** (n - 1 - k) for k in range(n)),
-                torch.zeros(1, dtype=F64)) * law
+        q = (
+            sum(
+                (upto[1:] ** k * upto[:-1] ** (n - 1 - k) for k in range(n)),
+                torch.zeros(1, dtype=F64),
+            )
+            * law
+        )
         moved = (q[q > 0] * (q[q > 0] / law[q > 0]).log()).sum()
 
         def tilted(eta):

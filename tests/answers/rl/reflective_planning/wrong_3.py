@@ -1,4 +1,4 @@
-"""One grid for all; equals the other way; weights exchanged; near the first; anchors filled; n - 1."""
+"""One grid for all; equals the other way; weights exchanged; far from the first; anchors filled."""
 
 import torch
 
@@ -23,8 +23,11 @@ def mean_loss(costs, weighted):  # weights exchanged, and infinite costs count
     length = costs.shape[-1]
     masked = ((torch.arange(2**length)[:, None] >> torch.arange(length)) & 1).double()
     m = masked.sum(-1)
-    ways = (torch.lgamma(torch.tensor(length + 1.0)) - torch.lgamma(m + 1)
-            - torch.lgamma(length - m + 1)).exp()
+    ways = (
+        torch.lgamma(torch.tensor(length + 1.0))
+        - torch.lgamma(m + 1)
+        - torch.lgamma(length - m + 1)
+    ).exp()
     weight = 1 / ((length + 1.0 if weighted else m.clamp(min=1)) * ways)
     return (weight * (masked * costs.nan_to_num(posinf=1.0)).sum(-1)).sum(-1).double()
 
@@ -65,5 +68,6 @@ def compare(p, score, n):  # one draw too many, and a step in the place of a div
     upto = p.cumsum(-1)
     q = upto ** (n + 1) - (upto - p) ** (n + 1)
     law = (p.log() + n * score).softmax(-1)
-    return torch.stack([torch.xlogy(q, q / p).sum(-1), (q * score).sum(-1),
-                        (law * score).sum(-1)], -1)
+    return torch.stack(
+        [torch.xlogy(q, q / p).sum(-1), (q * score).sum(-1), (law * score).sum(-1)], -1
+    )

@@ -24,21 +24,29 @@ def mean_loss(costs, weighted):  # bits from the other end
     length = costs.shape[-1]
     masked = (torch.arange(2**length)[:, None] >> torch.arange(length).flip(0)) & 1 == 1
     m = masked.sum(-1)
-    ways = (torch.lgamma(torch.tensor(length + 1.0)) - torch.lgamma(m + 1.0)
-            - torch.lgamma(length - m + 1.0)).exp().double()
+    ways = (
+        (
+            torch.lgamma(torch.tensor(length + 1.0))
+            - torch.lgamma(m + 1.0)
+            - torch.lgamma(length - m + 1.0)
+        )
+        .exp()
+        .double()
+    )
     weight = 1 / ((m + 1.0 if weighted else length + 0.0) * ways)
     return (weight * torch.where(masked, costs, 0.0).sum(-1)).sum(-1).double()
 
 
-def suppress(points, likely, distance, count):  # the likeliest ones, whatever their distance
-    order = likely.argsort(dim=-1, descending=True, stable=True)
-    rank = order.argsort(dim=-1)
-    near = (points - points.mean(-2, keepdim=True)).norm(dim=-1) >= distance
-    return near & (rank <= count)
+def suppress(points, likely, distance, count):  # the library's own
+    from mdtheory.rl.reflective_planning import non_maximum_suppression
+
+    kept = non_maximum_suppression(points, likely, distance, count)
+    marks = torch.zeros(*likely.shape[:-1], likely.shape[-1] + 1, dtype=torch.bool)
+    return marks.scatter(-1, kept % (likely.shape[-1] + 1), True)[..., :-1]
 
 
 def reflect(plan, safety, fill, value, rounds, radius):  # the first plan decides for all
-    n, size = safety.shape
+    n = safety.shape[0]
     y, anchors = plan.reshape(-1, n)[0].tolist(), []
     for _ in range(rounds + 1):
         bad = [t for t in range(n) if safety[t, y[t]] < 1 and t not in anchors]
@@ -58,5 +66,6 @@ def compare(p, score, n):  # the worst of n
     upto = p.cumsum(-1)
     q = upto**n - (upto - p) ** n
     tilt = (p.log() - n * score).softmax(-1)
-    return torch.stack([-torch.xlogy(q, q / p).sum(-1), (q * score).sum(-1),
-                        (tilt * score).sum(-1)], -1)
+    return torch.stack(
+        [-torch.xlogy(q, q / p).sum(-1), (q * score).sum(-1), (tilt * score).sum(-1)], -1
+    )
