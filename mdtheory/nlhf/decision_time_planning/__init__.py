@@ -7,9 +7,9 @@ games at once (``hanabi``, ``beliefs``, ``playing``).
 """
 
 from mdtheory.nlhf.decision_time_planning import bounds
+from mdtheory.nlhf.decision_time_planning.beliefs import Belief
 from mdtheory.nlhf.decision_time_planning.bounds import safe_step
 from mdtheory.nlhf.decision_time_planning.common_payoff import CommonPayoffGame
-from mdtheory.nlhf.decision_time_planning.beliefs import Belief
 from mdtheory.nlhf.decision_time_planning.hanabi import HanabiState, SmallHanabi
 from mdtheory.nlhf.decision_time_planning.playing import (
     HanabiRecord,

@@ -11,8 +11,7 @@ from mdtheory.nlhf.decision_time_planning.hanabi import HAND, HanabiState, Small
 
 
 class Belief:
-    r"""The law of a player's own two cards, given what he has seen, with a partner who keeps to
-    the blueprint.
+    """The law of a player's own two cards, given what he has seen of a partner with the blueprint.
 
     Equation ``eq-hand-posterior``, kept up from move to move: cards that leave the own hand show
     themselves, new ones come from what is not seen, hints cut, and a partner's move is weighed by

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mdtheory.nlhf.games import ExtensiveGame
 
+
 class Ends(NamedTuple):
     """All ends of a game, and the choices on the way to each.
 

@@ -307,7 +307,9 @@ class SmallHanabi:
         ranks = ranks.scatter_reduce(-1, rank[theirs], extra, "amax")[:, :-1]
         return torch.cat([play, discard, hints, ranks], -1)
 
-    def with_hand(self, state: HanabiState, player: int, cards: Tensor, deck: Tensor) -> HanabiState:
+    def with_hand(
+        self, state: HanabiState, player: int, cards: Tensor, deck: Tensor
+    ) -> HanabiState:
         """The games with other cards in one hand and another deck.
 
         Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mdtheory.checks import require_count
 from mdtheory.nlhf.decision_time_planning.beliefs import Belief
 from mdtheory.nlhf.decision_time_planning.hanabi import HanabiState, SmallHanabi
-from mdtheory.nlhf.decision_time_planning.search import mirror_descent_search
+from mdtheory.nlhf.decision_time_planning.search import PLAYS, mirror_descent_search
 
 # A blueprint that plays the likeliest move, and one that draws it.
 ROLLOUTS = ("sample", "argmax")
@@ -182,7 +182,12 @@ def play_hanabi(
     count = require_count("samples", samples)
     if rollouts not in ROLLOUTS:
         raise ValueError(f"rollouts: expected one of {ROLLOUTS}, got {rollouts!r}")
-    beliefs = [Belief(game, state, player, noise) for player in searchers]
+    if play not in PLAYS:
+        raise ValueError(f"play: expected one of {PLAYS}, got {play!r}")
+    who = sorted(set(searchers))
+    if not set(who) <= {0, 1}:
+        raise ValueError(f"searchers: expected players among 0 and 1, got {who}")
+    beliefs = [Belief(game, state, player, noise) for player in who]
     searches = total = changed = 0
     while not bool(state.over.all()):
         law = game.blueprint(state, noise)

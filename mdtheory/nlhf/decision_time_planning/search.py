@@ -133,15 +133,14 @@ def _step(
     law: Tensor, values: Tensor, step: float | Tensor, weight: float | Tensor, pull: Tensor
 ) -> Tensor:
     """The step, and its limit where it is infinite without a magnet."""
-    if not isinstance(weight, Tensor) and weight == 0:
-        pull_or_none = None
-    else:
-        pull_or_none = pull
+    pull_or_none = pull if isinstance(weight, Tensor) or weight > 0 else None
     if not isinstance(step, Tensor) and not isinstance(weight, Tensor):
         if math.isinf(step) and weight == 0:
             return _greedy(law, values)
         return entropy_step(law, -values, step, pull_or_none, weight)
-    steps, weights = (torch.as_tensor(v, dtype=law.dtype, device=law.device) for v in (step, weight))
+    steps, weights = (
+        v if isinstance(v, Tensor) else law.new_full((), v) for v in (step, weight)
+    )  # fmt: skip
     endless = steps.isinf() & (weights == 0)
     finite = torch.where(endless, 1.0, steps)
     moved = entropy_step(law, -values, finite, pull_or_none, weight)
@@ -158,7 +157,7 @@ def _greedy(law: Tensor, values: Tensor) -> Tensor:
 @overload
 def exact_search_policy(
     game: ExtensiveGame | MatrixGame | TinyHanabi,
-    log_policy: tuple[Tensor, Tensor],
+    log_policy: tuple[Tensor, ...],
     step_size: float | Tensor,
     *,
     players: str | int | Iterable[int] = ...,
@@ -290,7 +289,7 @@ def sampled_action_values(
             f"game: expected a TinyHanabi, a CommonPayoffGame or an ExtensiveGame, got "
             f"{type(game).__name__}"
         )
-    return game.sampled_values(log_policy, count, generator)  # type: ignore[arg-type]
+    return game.sampled_values(log_policy, count, generator)
 
 
 def _row_axes(game: object) -> tuple[int, ...]:

@@ -42,9 +42,7 @@ class TinyHanabi:
         require_tensor("payoff", payoff)
         require_finite("payoff", payoff)
         if payoff.ndim < 4 or 0 in payoff.shape[-4:]:
-            raise ValueError(
-                f"payoff: expected shape (..., X, Y, A, B), got {tuple(payoff.shape)}"
-            )
+            raise ValueError(f"payoff: expected shape (..., X, Y, A, B), got {tuple(payoff.shape)}")
         cards = payoff.shape[-4:-2]
         if prior is None:
             prior = payoff.new_full(cards, 1 / (cards[0] * cards[1]))
@@ -72,9 +70,10 @@ class TinyHanabi:
 
     @property
     def reward_range(self) -> Tensor:
-        """How far payoffs lie apart at most, of the batch's shape."""
-        every = self.payoff.flatten(-4)
-        return every.amax(-1) - every.amin(-1)
+        """How far payoffs of cards that come lie apart at most, of the batch's shape."""
+        comes = (self.prior > 0)[..., None, None]
+        high = torch.where(comes, self.payoff, -torch.inf).flatten(-4).amax(-1)
+        return high - torch.where(comes, self.payoff, torch.inf).flatten(-4).amin(-1)
 
     def uniform(self) -> tuple[Tensor, Tensor]:
         """The policy that chooses evenly."""
@@ -114,7 +113,7 @@ class TinyHanabi:
             ) from None
         return laws[0].exp(), laws[1].exp()
 
-    def value(self, log_policy: tuple[Tensor, Tensor]) -> Tensor:
+    def value(self, log_policy: tuple[Tensor, ...]) -> Tensor:
         """The expected return, equation ``eq-team-value``.
 
         Args:
@@ -135,7 +134,7 @@ class TinyHanabi:
         """What an action of the first is worth when both cards are known, ``(..., X, Y, A)``."""
         return (self.payoff * second[..., None, :, :, :]).sum(-1)
 
-    def action_values(self, log_policy: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def action_values(self, log_policy: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The return expected after an action by whoever chooses, equation ``eq-search-value``.
 
         The first player weighs :math:`y` by its law given :math:`x`; the second one weighs
@@ -160,7 +159,7 @@ class TinyHanabi:
         return opening, reply
 
     def sampled_values(
-        self, log_policy: tuple[Tensor, Tensor], samples: int, generator: torch.Generator
+        self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """:func:`sampled_action_values` of this game; the arguments are those.
 
