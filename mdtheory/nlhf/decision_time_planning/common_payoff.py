@@ -201,7 +201,10 @@ class CommonPayoffGame:
     def sampled_values(
         self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """:func:`sampled_action_values` of this game; the arguments are those."""
+        """Action values from sampled ends.
+
+        The arguments are those of :func:`sampled_action_values`.
+        """
         policy = self.check("log_policy", log_policy)
         values = self.ends.sampled(policy, self.payoff, samples, generator)
         return values.split(self.rows, -2)

@@ -161,9 +161,10 @@ class TinyHanabi:
     def sampled_values(
         self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """:func:`sampled_action_values` of this game; the arguments are those.
+        """Action values from sampled cards and replies.
 
-        All actions are tried on the same sampled cards and with the same random numbers.
+        The arguments are those of :func:`sampled_action_values`; all actions are tried on the same
+        cards and with the same random numbers.
         """
         first, second = self.check("log_policy", log_policy)
         x, y, a, b = self.payoff.shape[-4:]
