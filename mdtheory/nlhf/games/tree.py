@@ -55,7 +55,10 @@ class ExtensiveGame(ZeroSumGame[Strategies]):
         moves: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None,
     ) -> None:
         require_arrays(parents, legal, terminals, payoff, chance)
-        self.payoff = payoff.clone()
+        self.payoff, self.chance, self.terminals = (
+            value.clone() for value in (payoff, chance, terminals)
+        )
+        self.parents = (parents[0].to(payoff.device).clone(), parents[1].to(payoff.device).clone())
         self.actions = legal[0].shape[1]
         self.rows = (len(parents[0]), len(parents[1]))
         self.legal = (legal[0].to(payoff.device).clone(), legal[1].to(payoff.device).clone())
@@ -144,7 +147,9 @@ class ExtensiveGame(ZeroSumGame[Strategies]):
 
     def double(self) -> ExtensiveGame:
         """The game with its payoffs in double precision."""
-        return self._with(self.payoff.double(), self._entries.double(), self._often.double())
+        other = self._with(self.payoff.double(), self._entries.double(), self._often.double())
+        other.chance = self.chance.double()
+        return other
 
     def normalized(self) -> tuple[ExtensiveGame, Tensor, Tensor]:
         """The game in units of its own: payoffs from -1 to 1, or 0 where all are equal.
