@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 
     pairs: int = 8000
     epochs: int = 5
-    width: int = 64
+    width: int = 32
     shared: bool = True
     odd: float | None = None
     length_bias: float = 0.0
@@ -61,10 +61,10 @@ SETTINGS = {
     "raters like length": FEW._replace(length_bias=0.7),
     "no odd answer seen": FEW._replace(odd=0.0),
     "2000 pairs": Setting(pairs=2000),
-    "width 16": Setting(width=16),
+    "width 8": Setting(width=8),
     "1000 pairs": Setting(pairs=1000),
     "4000 pairs": Setting(pairs=4000),
-    "width 128": Setting(width=128),
+    "width 64": Setting(width=64),
 }
 # The policy: in which settings, weights of the divergence, steps.
 POLICY = ("usual", "few pairs", "own pairs")

@@ -5,7 +5,7 @@ table (``rewards``), ensembles of networks fitted to judged pairs (``ensembles``
 (``best_of_n``) beside the mirror step (``tilts``), overoptimisation (``overoptimization``) in a
 world whose true reward is known (``answers``), and the statements' constants (``bounds``).
 Networks that compare two answers and need no reward (``networks``), and checked matrices of
-preferences (``preferences``), lead to the chapter 'Nash mirror descent'.
+preferences (``preferences``), lead on to the chapter 'Nash mirror descent'.
 """
 
 from mdtheory.nlhf.reward_models.answers import AnswerWorld

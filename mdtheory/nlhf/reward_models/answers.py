@@ -17,13 +17,12 @@ REFERENCE = 20000
 class AnswerWorld:
     r"""Answers are vectors of features; gold likes a direction and dislikes extremes.
 
-    Equation ``eq-gold``: :math:`g(x) = \langle u, x\rangle - \max(\lVert x\rVert - c\sqrt d, 0)`
-    with :math:`c = 1.35`, in units in which it has mean 0 and standard deviation 1 over the
-    reference. The reference is a standard normal law, whose draws are stretched with a small
-    probability: odd answers.
+    Equation ``eq-gold``, :math:`\langle v, x\rangle - \max(\lVert x\rVert - 1.35\sqrt d, 0)`
+    in units in which it has mean 0 and standard deviation 1 over the reference. The reference is a
+    standard normal law, whose draws are stretched with a small probability: odd answers.
 
     Args:
-        seeds: number of worlds, each with its own direction :math:`u`.
+        seeds: number of worlds, each with its own direction :math:`v`.
         generator: source of the directions; the world lives on its device.
         features: :math:`d`.
         odd: probability of an odd answer, in [0, 1].

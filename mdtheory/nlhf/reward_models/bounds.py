@@ -16,12 +16,12 @@ def fit_error_bound(answers: int, comparisons: float | Tensor, reward_range: flo
     r"""Bound of ``thm-fit-error`` on the mean squared error of a fit over the pairs drawn.
 
     Args:
-        answers: number of rewards that are fitted, at least 2.
-        comparisons: how many were judged, positive.
+        answers: :math:`d`, number of rewards that are fitted, at least 2.
+        comparisons: :math:`m`, how many were judged, positive.
         reward_range: :math:`B`, the largest difference of rewards in a pair, positive.
 
     Returns:
-        :math:`(n - 1) / (4 m\, \sigma'(B)^2)`, shaped like ``comparisons``.
+        :math:`(d - 1) / (4 m\, \sigma'(B)^2)`, shaped like ``comparisons``.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -54,11 +54,11 @@ def regret_factor(n: float | Tensor) -> Tensor:
 
 
 def error_variance(members: int, correlation: float) -> float:
-    r"""Variance of the mean of equally correlated errors of variance 1, :math:`r + (1 - r)/k`.
+    r"""Variance of the mean of equally correlated errors of variance 1, :math:`c + (1 - c)/k`.
 
     Args:
         members: :math:`k`.
-        correlation: :math:`r` in [0, 1].
+        correlation: :math:`c` in [0, 1].
 
     Returns:
         The variance.
@@ -77,7 +77,7 @@ def log_mean_tail(level: Tensor, members: int, correlation: float) -> Tensor:
     Args:
         level: :math:`t`, any shape.
         members: :math:`k`.
-        correlation: :math:`r` in [0, 1]; errors are Gaussian with mean 0 and variance 1.
+        correlation: :math:`c` in [0, 1]; errors are Gaussian with mean 0 and variance 1.
 
     Returns:
         Shaped like ``level``.

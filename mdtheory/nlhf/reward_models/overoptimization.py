@@ -69,7 +69,7 @@ def best_of_n_curves(
 
 
 def conditional_gold(proxy: Tensor, gold: Tensor, edges: Tensor) -> Tensor:
-    r"""Mean gold between quantiles of the proxy, :math:`m(u)` of equation ``eq-conditional-gold``.
+    r"""Mean gold between quantiles of the proxy, :math:`h(s)` of equation ``eq-conditional-gold``.
 
     Args:
         proxy: shape ``(..., N)``.
@@ -139,7 +139,7 @@ def climb_objective(
     generator: torch.Generator,
     every: int = 1,
 ) -> Tensor:
-    r"""A Gaussian policy :math:`N(m, I)` climbs an objective less a divergence, by REINFORCE.
+    r"""A Gaussian policy :math:`N(\theta, I)` climbs an objective less a divergence, by REINFORCE.
 
     Equation ``eq-gaussian-step``. The Fisher matrix of this family is the identity and its
     divergence is the squared distance of the means over 2: the natural gradient is a mirror step

@@ -105,10 +105,10 @@ class RankTilt(NamedTuple):
 
 
 def rank_tilt(step_size: Tensor) -> RankTilt:
-    r"""The law :math:`\propto e^{b u}` of a rank that is uniform on [0, 1].
+    r"""The law :math:`\propto e^{\eta s}` of a rank that is uniform on [0, 1].
 
     Args:
-        step_size: :math:`b > 0`, any shape.
+        step_size: :math:`\eta > 0`, any shape.
 
     Returns:
         The step size, the mean rank, and the divergence from the uniform law.
