@@ -52,8 +52,11 @@ def best_of_n_divergence(n: float | Tensor, probabilities: Tensor | None = None)
 def best_of_n_win_rate(n: float | Tensor, probabilities: Tensor | None = None) -> Tensor:
     r"""How often the best of n scores higher than one more answer; a tie counts half.
 
-    Equation ``eq-bon-win-rate``: :math:`n/(n + 1)` for scores without ties, less with them. The
-    arguments are those of :func:`best_of_n_divergence`.
+    Equation ``eq-bon-win-rate``: :math:`n/(n + 1)` for scores without ties, less with them.
+    The arguments are those of :func:`best_of_n_divergence`.
+
+    Returns:
+        The rate: float64 without ``probabilities``, else of their batch and dtype.
     """
     if probabilities is None:
         like = n if isinstance(n, Tensor) else torch.zeros((), dtype=torch.float64)
@@ -92,6 +95,9 @@ def rank(log_policy: Tensor, scores: Tensor) -> Tensor:
     r"""The rank of each answer: how often it scores higher than a drawn one, a tie counts half.
 
     Equation ``eq-rank``. The arguments are those of :func:`best_of_n_policy`.
+
+    Returns:
+        Between 0 and 1, shape ``(..., k)``.
     """
     require_log_probabilities("log_policy", log_policy)
     require_finite("scores", require_tensor("scores", scores))
