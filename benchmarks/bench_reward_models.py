@@ -124,11 +124,11 @@ def test_both_sides_of_the_estimator_agree():
 
 def test_training_as_one_program_is_ten_times_faster_than_the_loop(benchmark):
     data = judged()
-    benchmark.pedantic(together, (data, 16), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(together, (data, 32), rounds=3, warmup_rounds=1)
     if not benchmark.enabled:
         return
-    batch = seconds(lambda: together(data, 16), 3)
-    assert seconds(lambda: with_modules(data, 16), 1) > 10 * batch
+    batch = seconds(lambda: together(data, 32), 3)
+    assert seconds(lambda: with_modules(data, 32), 1) > 10 * batch
 
 
 def main() -> None:

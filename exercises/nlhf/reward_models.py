@@ -83,23 +83,23 @@ def check_curve(call, generator: np.random.Generator) -> float:
     for size in (1, 2, 6):
         proxy, gold = generator.normal(0, 1, (2, size))
         draws = list(range(1, size + 1))
-        answer = call("curve", proxy, gold, draws)
+        answer = call("curve", proxy, gold, np.array(draws))
         good = agrees(answer, _curve(proxy, gold, draws), rtol=1e-8, atol=1e-8) and good
     score += award(call, 1, good, "wrong for a few answers")
     proxy, gold = generator.normal(0, 1, (2, 300))
     draws = [1, 3, 50, 299, 300]
-    answer = call("curve", proxy, gold, draws)
+    answer = call("curve", proxy, gold, np.array(draws))
     good = agrees(answer, _curve(proxy, gold, draws), rtol=1e-8, atol=1e-8)
     score += award(call, 1, good, "wrong for some hundred answers")
     proxy, gold = generator.normal(0, 1, (2, 2, 3, 20))
     right = np.array([
         [_curve(proxy[i, j], gold[i, j], [2, 5]) for j in range(3)] for i in range(2)
     ])  # fmt: skip
-    good = agrees(call("curve", proxy, gold, [2, 5]), right, rtol=1e-8, atol=1e-8)
+    good = agrees(call("curve", proxy, gold, np.array([2, 5])), right, rtol=1e-8, atol=1e-8)
     score += award(call, 1, good, "wrong on a batch")
     proxy, gold = generator.normal(0, 1, (2, 12_600))
     draws = [1, 700, 12_500]
-    answer = call("curve", proxy, gold, draws)
+    answer = call("curve", proxy, gold, np.array(draws))
     good = agrees(answer, _curve(proxy, gold, draws), rtol=1e-8, atol=1e-8)
     return score + award(call, 1, good, "wrong or not a number for 12,600 answers")
 

@@ -19,7 +19,7 @@ def curve(proxy, gold, draws):
     size = proxy.shape[-1]
     i = torch.arange(1, size + 1, dtype=torch.float64)
     found = []
-    for n in draws:
+    for n in draws.tolist():
         # log of C(i - 1, n - 1) / C(size, n), up to a constant that the sum removes.
         logs = torch.lgamma(i.clamp(min=n)) - torch.lgamma((i - n + 1).clamp(min=1))
         logs = torch.where(i >= n, logs, -torch.inf)

@@ -20,7 +20,7 @@ def curve(proxy, gold, draws):
     ranked = gold.gather(-1, proxy.argsort(-1))
     below = torch.arange(size - 1, 0, -1, dtype=torch.float64)
     rows = []
-    for n in draws:
+    for n in draws.tolist():
         top = torch.full((1,), n / size, dtype=torch.float64)
         # Rank i + 1 to rank i: the weight is multiplied by (i + 1 - n) / i.
         factors = (below + 1 - n) / below

@@ -21,7 +21,7 @@ def curve(proxy, gold, draws):  # the golds are sorted by themselves
     ranked = gold.sort(-1).values
     below = torch.arange(size - 1, 0, -1, dtype=torch.float64)
     rows = []
-    for n in draws:
+    for n in draws.tolist():
         top = torch.full((1,), n / size, dtype=torch.float64)
         rows.append(torch.cat([top, (below + 1 - n) / below]).cumprod(0).flip(0))
     return ranked @ torch.stack(rows, -1)

@@ -18,7 +18,7 @@ def curve(proxy, gold, draws):  # C(i, n) / C(N, n) is the share of subsets *up 
     ranked = gold.gather(-1, proxy.argsort(-1))
     i = torch.arange(1, size + 1, dtype=torch.float64)
     rows = []
-    for n in draws:
+    for n in draws.tolist():
         logs = torch.lgamma(i + 1) - torch.lgamma((i - n + 1).clamp(min=1))
         rows.append(torch.where(i >= n, logs, -torch.inf).softmax(-1))
     return ranked @ torch.stack(rows, -1)

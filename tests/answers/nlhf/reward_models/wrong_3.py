@@ -19,7 +19,7 @@ def curve(proxy, gold, draws):  # draws with replacement from the sample: biased
     size = proxy.shape[-1]
     ranked = gold.gather(-1, proxy.argsort(-1))
     steps = torch.arange(size + 1, dtype=torch.float64) / size
-    return ranked @ torch.stack([(steps**n).diff() for n in draws], -1)
+    return ranked @ torch.stack([(steps**n).diff() for n in draws.tolist()], -1)
 
 
 def distance(p, scores, n):  # of the scores and not of the answers: right, but for the win rate

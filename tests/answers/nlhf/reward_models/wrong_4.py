@@ -16,7 +16,7 @@ def objectives(rewards, weight):  # the best member, and the range for the varia
 
 def curve(proxy, gold, draws):  # the best of the first n answers
     rows = []
-    for n in draws:
+    for n in draws.tolist():
         best = proxy[..., :n].argmax(-1, keepdim=True)
         rows.append(gold.gather(-1, best)[..., 0])
     return torch.stack(rows, -1)
