@@ -1,4 +1,4 @@
-"""Sums over pairs; the best of the members; one draw with its plain order; no entropy."""
+"""Sums over pairs; the library itself; one draw with its plain order; no entropy."""
 
 import torch
 
@@ -8,10 +8,11 @@ def ensemble_loss(margins, labels):  # a sum over the pairs, too
     return (wrong + (1 - labels[..., None, :]) * margins).sum((-2, -1))
 
 
-def objectives(rewards, weight):  # the best member, and the range for the variance
-    mean = rewards.mean(0)
-    spread = rewards.amax(0) - rewards.amin(0)
-    return torch.stack([mean, rewards.amax(0), mean - weight * spread])
+def objectives(rewards, weight):  # the library's own, which is refused
+    from mdtheory.nlhf.reward_models import ensemble_objective
+
+    kinds = (("mean", 0.0), ("WCO", 0.0), ("UWO", weight))
+    return torch.stack([ensemble_objective(rewards, kind, w) for kind, w in kinds])
 
 
 def curve(proxy, gold, draws):  # the best of the first n answers
