@@ -1,6 +1,6 @@
 """Overoptimisation with ensembles, by best of n and by a policy, recorded under book/results.
 
-Run from the repository root: ``python benchmarks/reward_models_study.py``. A quarter of an hour on
+Run from the repository root: ``python benchmarks/reward_models_study.py``. Some minutes on
 one core; a killed run goes on where it was, from the cells in ``.cache/reward_models_study``.
 
 A cell is one setting and eight seeds; all seeds, levels of noise and members are one program.
@@ -66,6 +66,8 @@ SETTINGS = {
     "4000 pairs": Setting(pairs=4000),
     "width 64": Setting(width=64),
 }
+# In which all blocks of seeds are run, not the first alone.
+CLOSER = ("usual", "own pairs")
 # The policy: in which settings, weights of the divergence, steps.
 POLICY = ("usual", "few pairs", "own pairs")
 BETAS, STEPS, EVERY, SAMPLES, STEP_SIZE = (0.0, 0.01, 0.2), 200, 20, 64, 0.075
@@ -186,7 +188,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     climbs: list[dict[str, Any]] = []
     for block in range(BLOCKS):
-        for setting in SETTINGS:
+        for setting in SETTINGS if block == 0 else CLOSER:
             for cell in run(run_cell, {"setting": [setting]}, seeds=[block], folder=FOLDER):
                 write_cell(setting, block, cell.result, rows, climbs)
     device = f"float32 on {runs.describe_device(torch.device('cpu'))}"
