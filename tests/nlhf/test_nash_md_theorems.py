@@ -191,33 +191,6 @@ def test_a_smaller_constant_fails():
     fails(at_most, change, (p - q).abs().max() / 2, true=true)
 
 
-# ------------------------------------------------------------------ prop-bradley-terry
-
-
-@pytest.mark.theorem("prop-bradley-terry", "equality")
-def test_a_reward_is_found_whatever_pairs_are_drawn():
-    generator = torch.Generator().manual_seed(4)
-    reward = torch.randn(20, 6, generator=generator, dtype=F64)
-    reward = reward - reward.mean(-1, keepdim=True)
-    weights = torch.rand(20, 6, 6, generator=generator, dtype=F64)
-    preference = nm.bradley_terry_preference(reward)
-    for drawn in (None, weights):
-        close(nm.bradley_terry(preference, drawn), reward, tolerance=1e-8)
-
-
-@pytest.mark.theorem("prop-bradley-terry", "mutant")
-def test_where_no_reward_is_true_the_answer_follows_the_pairs():
-    weights = torch.tensor([[1.0, 1, 5], [1, 1, 1], [5, 1, 1]], dtype=F64)
-    reward = torch.tensor([0.4, -0.1, -0.3], dtype=F64)
-
-    def fits(preference):
-        return nm.bradley_terry(preference), nm.bradley_terry(preference, weights)
-
-    cycle = nm.cyclic_preference(0.2)
-    close(fits(cycle)[0], torch.zeros(3, dtype=F64))
-    fails(close, *fits(cycle), true=fits(nm.bradley_terry_preference(reward)), tolerance=1e-9)
-
-
 # ------------------------------------------------------------------ lem-mixture, lem-mirror-step
 
 
