@@ -74,6 +74,8 @@ TAGS = frozenset(
     ]
 )
 PROTOCOLS = frozenset({"data", "http", "https", "mailto"})
+# Pieces of text, and the most characters of one, that are kept as they were made for a page.
+MOST_KEPT, LONGEST_KEPT = 500, 50_000
 STYLE = "<style>pre { white-space: pre-wrap; } math[display=block] { overflow-x: auto; }</style>"
 
 
@@ -244,12 +246,41 @@ def _safe_exporter() -> Any:
     bleach = require_extra("bleach", "course")
     jinja2 = require_extra("jinja2", "course")
 
+    class Compiled(jinja2.BytecodeCache):  # type: ignore[misc, valid-type]
+        """Templates, compiled once for all students."""
+
+        def __init__(self) -> None:
+            self.known: dict[str, bytes] = {}
+
+        def load_bytecode(self, bucket: Any) -> None:
+            if bucket.key in self.known:
+                bucket.bytecode_from_string(self.known[bucket.key])
+
+        def dump_bytecode(self, bucket: Any) -> None:
+            self.known[bucket.key] = bucket.bytecode_to_string()
+
+    compiled = Compiled()
+    made_before: dict[tuple[str, tuple[Any, ...]], str] = {}
+
     class SafeExporter(html_exporter):  # type: ignore[misc, valid-type]
+        def _create_environment(self) -> Any:
+            environment = super()._create_environment()
+            environment.bytecode_cache = compiled
+            return environment
+
         @jinja2.pass_context  # type: ignore[untyped-decorator]
         def markdown2html(self, context: Any, source: str) -> str:
+            alone = not context.get("cell", {}).get("attachments")
+            options = (self.anchor_link_text, self.exclude_anchor_links, self.embed_images)
+            if alone and (source, options) in made_before:
+                return made_before[source, options]
             made = super().markdown2html(context, source)
             clean = bleach.clean(made, tags=TAGS, attributes=_may_have, protocols=PROTOCOLS)
-            return typeset(str(clean))
+            page = typeset(str(clean))
+            # Most cells are the assignment's own, the same for everybody.
+            if alone and len(made_before) < MOST_KEPT and len(source) + len(page) < LONGEST_KEPT:
+                made_before[source, options] = page
+            return page
 
         def from_notebook_node(self, *words: Any, **named: Any) -> Any:
             page, resources = super().from_notebook_node(*words, **named)
