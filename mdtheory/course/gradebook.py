@@ -245,8 +245,9 @@ def _safe_exporter() -> Any:
     html_exporter = require_extra("nbconvert.exporters", "course").HTMLExporter
     bleach = require_extra("bleach", "course")
     jinja2 = require_extra("jinja2", "course")
+    cache_class: Any = jinja2.BytecodeCache
 
-    class Compiled(jinja2.BytecodeCache):  # type: ignore[misc, valid-type]
+    class Compiled(cache_class):  # type: ignore[misc]
         """Templates, compiled once for all students."""
 
         def __init__(self) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -198,9 +199,10 @@ class _Shell(InteractiveShell):
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
             if file.startswith("<ipython-input"):
-                inspect.modulesbyfile[os.path.normcase(os.path.abspath(file))] = "__main__"
+                with suppress(OSError):  # the working folder may be gone
+                    inspect.modulesbyfile[os.path.normcase(os.path.abspath(file))] = "__main__"
             trace = trace.tb_next
-        super().showtraceback(*words, **named)  # type: ignore[no-untyped-call]
+        super().showtraceback(*words, **named)
 
     def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> Any:
         """What IPython keeps for its history, which nobody will ask for."""
