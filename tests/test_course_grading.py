@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -235,3 +237,30 @@ def test_an_error_is_shown_with_the_lines_around_it(tmp_path):
     assert "----> " in trace
     assert "one = torch.ones(1)" in trace
     assert "Tensor-likes are not close" in trace
+
+
+def test_nbgraders_exchange_finds_every_page_and_stops_at_none(tmp_path):
+    """A page's name in the exchange is made of a secret, which must lie beside the page."""
+    from nbgrader.utils import notebook_hash
+
+    course = make_course(tmp_path / "course")
+    (submit(course, "ada").parent / "submission_secret.txt").write_text("known to ada", "utf-8")
+    submit(course, "bob").write_text("{", "utf-8")
+    os.symlink(course / "course.json", submit(course, "eve").parent / "submission_secret.txt")
+    grade(course, "mirror_maps")
+    exchange = tmp_path / "exchange"
+    exchange.mkdir(mode=0o777)
+    exchange.chmod(0o777)
+    config = course / "nbgrader_config.py"
+    config.write_text(
+        f"{config.read_text('utf-8')}\nc.Exchange.root = {str(exchange)!r}\n", "utf-8"
+    )
+    (exchange / "test" / "feedback").mkdir(parents=True)
+    command = [sys.executable, "-m", "nbgrader", "release_feedback", "mirror_maps"]
+    done = subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {path.name for path in (exchange / "test" / "feedback").glob("*.html")}
+    assert len(pages) == 3
+    assert f"{notebook_hash(secret='known to ada', notebook_id='mirror_maps')}.html" in pages
+    stolen = (course / "course.json").read_text("utf-8")
+    assert f"{notebook_hash(secret=stolen, notebook_id='mirror_maps')}.html" not in pages

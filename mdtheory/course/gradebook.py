@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 import warnings
@@ -31,6 +32,7 @@ from mdtheory.files import write_atomically
 
 # Where nbgrader finds the submission that is recorded now, in the course's folder.
 STAGED = ".grading"
+SECRET = "submission_secret.txt"  # nbgrader's name for it
 # Nothing that a page shows can run, wherever it is opened.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -188,6 +190,7 @@ def record(course: Path, name: str, result: Result, notebook: Any, walls: str) -
         shutil.rmtree(staged, ignore_errors=True)
     if notebook is None:
         _withdraw(course, name, result.student, result.reason)
+    _address(course, name, result.student)
     write_record(course, name, result, walls)
     return result
 
@@ -323,6 +326,22 @@ def _withdraw(course: Path, name: str, student: str, reason: str) -> None:
         f"<p>Your submission could not be run, so it has no marks.</p>\n"
         f"<pre>{html.escape(reason)}</pre>\n</body>\n</html>\n",
     )
+
+
+def _address(course: Path, name: str, student: str) -> None:
+    """Leave beside a page what nbgrader's exchange sends it by; it would stop at one without.
+
+    The secret came with the submission, and only its student finds the page by it. Where there is
+    none, one that nobody knows takes its place.
+    """
+    submitted, page = course / "submitted" / student / name, course / "feedback" / student / name
+    secret = secrets.token_hex().encode()
+    with suppress(CourseError):
+        secret = read_file(submitted / SECRET, 1000) or secret
+    page.mkdir(parents=True, exist_ok=True)
+    for file, content in ((SECRET, secret), ("timestamp.txt", b"")):
+        if file == SECRET or not (page / file).exists():
+            (page / file).write_bytes(content)
 
 
 # Records --------------------------------------------------------------------------------------
