@@ -82,6 +82,7 @@ def take(course: Path, pictures: Path) -> None:
             page.screenshot(path=pictures / "notebook.png")
             page.goto(f"{address}/formgrader/gradebook/{NAME}/{NAME}")
             page.wait_for_selector("table tbody tr")
+            page.get_by_text("Loading, please wait").wait_for(state="detached")
             time.sleep(2)
             page.screenshot(path=pictures / "formgrader.png")
             page.goto((course / "feedback" / STUDENTS[3] / NAME / f"{NAME}.html").as_uri())

@@ -88,3 +88,30 @@ def test_pages_that_nbgrader_makes_itself_run_nothing_either():
     assert "<img src" not in body
     assert "<msub><mi>x</mi><mn>1</mn></msub>" in re.sub(r">\s+<", "><", page)
     assert "default-src 'none'" in head
+
+
+def test_text_that_all_have_is_made_once_and_what_differs_is_made_again(monkeypatch):
+    import nbformat
+
+    import mdtheory.course.gradebook as gradebook
+
+    made = []
+    monkeypatch.setattr(gradebook, "typeset", lambda page: made.append(page) or typeset(page))
+    exporter = gradebook.SafeExporter
+
+    def page(text, picture=None, **options):
+        cell = nbformat.v4.new_markdown_cell(text, id="one")
+        if picture:
+            cell["attachments"] = {"a.png": {"image/png": picture}}
+        return exporter(**options).from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))[0]
+
+    text, pictured = "# Once $x_1$", "![picture](attachment:a.png)"
+    first, again = page(text), page(text)
+    assert first == again
+    assert len(made) == 1
+    # The same words with other pictures, or under other settings, are other pages.
+    assert "base64,QQ" in page(pictured, "QQ==")
+    assert "base64,Qg" in page(pictured, "Qg==")
+    assert ">here</a>" not in first
+    assert ">here</a>" in page(text, anchor_link_text="here")
+    assert len(made) == 4

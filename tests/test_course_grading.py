@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -206,3 +208,59 @@ def test_a_notebook_that_takes_too_long_is_stopped(tmp_path):
     assert result.status == "stopped"
     assert result.reason == "out of time: the notebook took more than 25 s"
     assert [v.outcome for v in result.verdicts] == ["right", "could not run"]
+
+
+def test_what_the_reference_loads_when_it_runs_is_loaded_for_all_and_names_nothing(tmp_path):
+    solution = "import colorsys\n    return scale * x.sum(-1)"
+    course = make_course(tmp_path, solution=solution)
+    loaded = f"import sys\nassert 'colorsys' in sys.modules\n{TOTAL}"
+    submit(course, "ada", total=loaded)
+    submit(course, "names", total=TOTAL.replace("scale *", "colorsys.ONE_THIRD * 3 * scale *"))
+    # What made the first error cheap has left nothing behind.
+    clean = "import sys\nassert not hasattr(sys, 'last_value')\nassert 'torch' in globals()"
+    submit(course, "bob", total=f"{clean}\nassert len(In) == 3, In\n{TOTAL}")
+    found = {result.student: result for result in grade(course, "mirror_maps")}
+    assert [found[name].score for name in ("ada", "bob", "names")] == [4, 4, 2]
+    assert "name 'colorsys' is not defined" in str(found["names"].verdicts[0].words)
+
+
+def test_an_error_is_shown_with_the_lines_around_it(tmp_path):
+    course = make_course(tmp_path)
+    wrong = "import torch\none = torch.ones(1)\ntorch.testing.assert_close(one, 2 * one)"
+    submit(course, "ada", total=f"{TOTAL}\n{wrong}")
+    grade(course, "mirror_maps")
+    path = course / "autograded" / "ada" / "mirror_maps" / "mirror_maps.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    [error] = [o for c in cells for o in c.get("outputs", []) if o.output_type == "error"]
+    trace = "\n".join(error.traceback)
+    assert error.ename == "AssertionError"
+    assert "----> " in trace
+    assert "one = torch.ones(1)" in trace
+    assert "Tensor-likes are not close" in trace
+
+
+def test_nbgraders_exchange_finds_every_page_and_stops_at_none(tmp_path):
+    """A page's name in the exchange is made of a secret, which must lie beside the page."""
+    from nbgrader.utils import notebook_hash
+
+    course = make_course(tmp_path / "course")
+    (submit(course, "ada").parent / "submission_secret.txt").write_text("known to ada", "utf-8")
+    submit(course, "bob").write_text("{", "utf-8")
+    os.symlink(course / "course.json", submit(course, "eve").parent / "submission_secret.txt")
+    grade(course, "mirror_maps")
+    exchange = tmp_path / "exchange"
+    exchange.mkdir(mode=0o777)
+    exchange.chmod(0o777)
+    config = course / "nbgrader_config.py"
+    config.write_text(
+        f"{config.read_text('utf-8')}\nc.Exchange.root = {str(exchange)!r}\n", "utf-8"
+    )
+    (exchange / "test" / "feedback").mkdir(parents=True)
+    command = [sys.executable, "-m", "nbgrader", "release_feedback", "mirror_maps"]
+    done = subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {path.name for path in (exchange / "test" / "feedback").glob("*.html")}
+    assert len(pages) == 3
+    assert f"{notebook_hash(secret='known to ada', notebook_id='mirror_maps')}.html" in pages
+    stolen = (course / "course.json").read_text("utf-8")
+    assert f"{notebook_hash(secret=stolen, notebook_id='mirror_maps')}.html" not in pages

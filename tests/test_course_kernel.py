@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mdtheory.course import GraderError, hand_over
-from mdtheory.course.kernel import connect, disconnect, functions_of, to_array
+from mdtheory.course.kernel import connect, disconnect, functions_of, seed, to_array
 from mdtheory.course.library import library_without_answers
 from mdtheory.course.marking import describe, judge, make_plan
 from mdtheory.course.received import believable_answer
@@ -276,3 +276,10 @@ def test_a_name_that_is_not_there_is_refused(name):
 def test_a_name_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="got a str"):
         functions_of("mdtheory.__version__")
+
+
+def test_seeding_is_torchs_own():
+    torch.manual_seed(0)
+    drawn = torch.rand(3), torch.randperm(9)
+    seed()
+    torch.testing.assert_close((torch.rand(3), torch.randperm(9)), drawn, rtol=0.0, atol=0.0)

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 import warnings
@@ -31,6 +32,7 @@ from mdtheory.files import write_atomically
 
 # Where nbgrader finds the submission that is recorded now, in the course's folder.
 STAGED = ".grading"
+SECRET = "submission_secret.txt"  # nbgrader's name for it
 # Nothing that a page shows can run, wherever it is opened.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -74,6 +76,8 @@ TAGS = frozenset(
     ]
 )
 PROTOCOLS = frozenset({"data", "http", "https", "mailto"})
+# Pieces of text, and the most characters of one, that are kept as they were made for a page.
+MOST_KEPT, LONGEST_KEPT = 500, 50_000
 STYLE = "<style>pre { white-space: pre-wrap; } math[display=block] { overflow-x: auto; }</style>"
 
 
@@ -186,6 +190,7 @@ def record(course: Path, name: str, result: Result, notebook: Any, walls: str) -
         shutil.rmtree(staged, ignore_errors=True)
     if notebook is None:
         _withdraw(course, name, result.student, result.reason)
+    _address(course, name, result.student)
     write_record(course, name, result, walls)
     return result
 
@@ -243,13 +248,43 @@ def _safe_exporter() -> Any:
     html_exporter = require_extra("nbconvert.exporters", "course").HTMLExporter
     bleach = require_extra("bleach", "course")
     jinja2 = require_extra("jinja2", "course")
+    cache_class: Any = jinja2.BytecodeCache
+
+    class Compiled(cache_class):  # type: ignore[misc]
+        """Templates, compiled once for all students."""
+
+        def __init__(self) -> None:
+            self.known: dict[str, bytes] = {}
+
+        def load_bytecode(self, bucket: Any) -> None:
+            if bucket.key in self.known:
+                bucket.bytecode_from_string(self.known[bucket.key])
+
+        def dump_bytecode(self, bucket: Any) -> None:
+            self.known[bucket.key] = bucket.bytecode_to_string()
+
+    compiled = Compiled()
+    made_before: dict[tuple[str, tuple[Any, ...]], str] = {}
 
     class SafeExporter(html_exporter):  # type: ignore[misc, valid-type]
+        def _create_environment(self) -> Any:
+            environment = super()._create_environment()
+            environment.bytecode_cache = compiled
+            return environment
+
         @jinja2.pass_context  # type: ignore[untyped-decorator]
         def markdown2html(self, context: Any, source: str) -> str:
+            alone = not context.get("cell", {}).get("attachments")
+            options = (self.anchor_link_text, self.exclude_anchor_links, self.embed_images)
+            if alone and (source, options) in made_before:
+                return made_before[source, options]
             made = super().markdown2html(context, source)
             clean = bleach.clean(made, tags=TAGS, attributes=_may_have, protocols=PROTOCOLS)
-            return typeset(str(clean))
+            page = typeset(str(clean))
+            # Most cells are the assignment's own, the same for everybody.
+            if alone and len(made_before) < MOST_KEPT and len(source) + len(page) < LONGEST_KEPT:
+                made_before[source, options] = page
+            return page
 
         def from_notebook_node(self, *words: Any, **named: Any) -> Any:
             page, resources = super().from_notebook_node(*words, **named)
@@ -291,6 +326,22 @@ def _withdraw(course: Path, name: str, student: str, reason: str) -> None:
         f"<p>Your submission could not be run, so it has no marks.</p>\n"
         f"<pre>{html.escape(reason)}</pre>\n</body>\n</html>\n",
     )
+
+
+def _address(course: Path, name: str, student: str) -> None:
+    """Leave beside a page what nbgrader's exchange sends it by; it would stop at one without.
+
+    The secret came with the submission, and only its student finds the page by it. Where there is
+    none, one that nobody knows takes its place.
+    """
+    submitted, page = course / "submitted" / student / name, course / "feedback" / student / name
+    secret = secrets.token_hex().encode()
+    with suppress(CourseError):
+        secret = read_file(submitted / SECRET, 1000) or secret
+    page.mkdir(parents=True, exist_ok=True)
+    for file, content in ((SECRET, secret), ("timestamp.txt", b"")):
+        if file == SECRET or not (page / file).exists():
+            (page / file).write_bytes(content)
 
 
 # Records --------------------------------------------------------------------------------------

@@ -99,7 +99,9 @@ def grade(
         say(f"not possible here: {words}")
     say(WORDS[spec.kind])
     try:
-        spec = replace(spec, most=_check_reference(room, reference))
+        most, loaded = _check_reference(room, reference)
+        room.warm.also_import(loaded)
+        spec = replace(spec, most=most, loaded=loaded)
         keep(room, spec)
         results = []
         for result, notebook in _all(spec, name, students or names, jobs):
@@ -126,13 +128,22 @@ def _all(spec: Spec, name: str, students: list[str], jobs: int) -> Iterator[tupl
     yield from parallel(joblib.delayed(run_submission)(spec, name, s) for s in students)
 
 
-def _check_reference(room: Room, reference: Any) -> dict[str, list[int]]:
-    """Grade the source with its solutions; the sizes that its answers have."""
+# What the reference's process had loaded in the end, in the order in which it was.
+LOADED = "import sys\nprint(*sys.modules)"
+
+
+def _check_reference(room: Room, reference: Any) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """Grade the source with its solutions; the sizes of its answers, and modules it loaded.
+
+    Libraries load parts of themselves when they are first needed; what the reference needed the
+    others will, and the warm process can load it once for all.
+    """
     name = room.grader.name
-    run, verdicts = room.run(code_cells(reference))
+    run, verdicts = room.run([*code_cells(reference), (LOADED, None)])
+    loaded = "".join(output.get("text", "") for output in run.outputs.pop()).split()
     result = settle(reference, "reference", run, verdicts, [], room.spec.limits.cell)
     if result.status == "graded" and all(v.outcome == "right" for v in result.verdicts):
-        return sizes(run, room)
+        return sizes(run, room), tuple(loaded)
     lines = [f"{name}: the reference solution does not get full marks; nobody was graded"]
     if result.reason:
         lines.append(f"  {result.status}: {result.reason}")

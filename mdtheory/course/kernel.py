@@ -94,7 +94,9 @@ def seed() -> None:
     """Seed all generators of this process: what draws at random is the same on a second grading."""
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 def _answer(

@@ -57,6 +57,7 @@ class Spec:
         kind: the walls.
         imports: modules that the assignment imports.
         most: problem to the most bytes of each answer; None while no reference is known.
+        loaded: modules that the reference's process had loaded in the end.
         token: tells this grading from others.
     """
 
@@ -67,6 +68,7 @@ class Spec:
     kind: Kind
     imports: tuple[str, ...]
     most: dict[str, list[int]] | None = None
+    loaded: tuple[str, ...] = ()
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -97,11 +99,16 @@ class Room:
                 self._probe()
             else:
                 # As another user, if that one can read Python's libraries; root's home is closed.
-                probe = "import bdb, decimal, stack_data\nprint('fine')"
+                probe = (
+                    "import encodings, numpy\n"
+                    "for module in (encodings, numpy):\n    open(module.__file__).close()\n"
+                    "print('fine')"
+                )
                 run = execute(self.warm, [(probe, None)], {}, Limits())
                 self.warm.other_user &= run.outputs[0][:1] == [
                     {"output_type": "stream", "name": "stdout", "text": "fine\n"}
                 ]
+            self.warm.also_import(spec.loaded)
         except BaseException:
             self.close()
             raise

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ WORDS: dict[str, str] = {
 BOOK, WORKER = "/mdtheory/book", "mdtheory/course/worker.py"
 # Uids that a submission runs under, where they belong to nobody.
 FIRST_USER, USERS = 20_000, 39_000
+# Modules in one order to the warm process, which reads no more than 64 KiB at once.
+MOST_NAMES = 200
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,25 @@ class Warm:
         """What the warm process and those that it forked had to say, for who looks for a fault."""
         # The file's place is shared with the processes that write to it.
         return os.pread(self._log.fileno(), 100_000, 0).decode("utf-8", "replace")
+
+    def also_import(self, names: Iterable[str]) -> None:
+        """Import more before the next fork.
+
+        Args:
+            names: dotted names of modules; what cannot be imported is left to the notebooks.
+
+        Raises:
+            CourseError: the warm process is gone.
+        """
+        waiting = list(names)
+        with self._lock:
+            while waiting:
+                some, waiting = waiting[:MOST_NAMES], waiting[MOST_NAMES:]
+                try:
+                    self._control.sendall(json.dumps({"imports": some}).encode())
+                except OSError:
+                    raise CourseError("the warm process is gone") from None
+                self._expect(b"taken\n")
 
     def fork(self, allowance: Allowance, seconds: float) -> Line:
         """A fresh student's process.

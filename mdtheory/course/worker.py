@@ -311,6 +311,18 @@ def _begin(
     os.close(line)
 
 
+def _import(names: list[str]) -> None:
+    for name in names:
+        with suppress(Exception):  # the notebook itself will say what is missing
+            importlib.import_module(name)
+
+
+def _freeze() -> None:
+    """What is in memory now is shared with all that is forked, if nobody counts it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Build the walls, import, say so, and fork for each order until nobody asks any more."""
     config = json.loads(sys.argv[1])
@@ -322,12 +334,9 @@ def main() -> None:
     home = tempfile.mkdtemp(prefix="mdtheory-home-")
     os.environ.update(IPYTHONDIR=home, MPLCONFIGDIR=home)
     sys.path[:] = [*config["path"], *sys.path]
-    for name in config["imports"]:
-        with suppress(Exception):  # the notebook itself will say what is missing
-            importlib.import_module(name)
+    _import(config["imports"])
     importlib.import_module("mdtheory.course.shell").prepare()
-    gc.collect()
-    gc.freeze()
+    _freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt of the grader is the grader's
     control.sendall(b"ready\n")
     while True:
@@ -339,6 +348,11 @@ def main() -> None:
             shutil.rmtree(home, ignore_errors=True)
             return
         order = json.loads(message)
+        if "imports" in order:
+            _import(order["imports"])
+            _freeze()
+            control.sendall(b"taken\n")
+            continue
 
         def kept(order: dict[str, Any] = order, handles: list[int] = handles) -> None:
             control.close()
