@@ -74,7 +74,7 @@ def bound_values(device, dtype):
     return (
         bounds.convex_pathwise(2.0, 3.0, some, some, 1.0),
         bounds.expected_variation(3.0, 1.0, some, some, some),
-        bounds.ftrl_pathwise(2.0, 12.0, some, some),
+        bounds.ftrl_pathwise(2.0, 1.0, 12.0, some, some),
         bounds.strongly_convex_pathwise(square, square[1:], 0.5),
         bounds.exp_concave_pathwise(2.0, 3.0, 0.1, D, some, some),
         bounds.dynamic_pathwise(2.0, 1.0, 0.3, some, some),
