@@ -43,7 +43,7 @@ GRID = torch.cartesian_prod(
 ).T
 
 
-@pytest.mark.theorem(EXPONENTIAL, "bound")
+@pytest.mark.theorem("thm-target-exponential", "bound")
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_the_unrolled_recursion_stays_below_the_rate(rounds):
     condition, noise, mu = GRID
@@ -53,7 +53,7 @@ def test_the_unrolled_recursion_stays_below_the_rate(rounds):
     check_bound(EXPONENTIAL, r, bounds.exponential_rate(one, noise * mu, rounds, condition, mu))
 
 
-@pytest.mark.theorem(EXPONENTIAL, "bound")
+@pytest.mark.theorem("thm-target-exponential", "bound")
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_enough_inner_steps_keep_the_rate_up_to_their_own_floor(rounds):
     condition, noise, mu = GRID
@@ -72,7 +72,7 @@ def test_enough_inner_steps_keep_the_rate_up_to_their_own_floor(rounds):
                 check_bound(EXPONENTIAL, r[inside], limit[inside])
 
 
-@pytest.mark.theorem(EXPONENTIAL, "equality")
+@pytest.mark.theorem("thm-target-exponential", "equality")
 def test_without_noise_the_squared_loss_shrinks_by_known_factors():
     """All rows, mu = L = 1: z - z* is multiplied by 1 - eta_t, in every direction of the model."""
     model = LinearModel(normal(6, 3, seed=1))
@@ -105,7 +105,7 @@ def every_run(rounds, n=4, b=1):
     return chosen[orders]  # (T, runs, b)
 
 
-@pytest.mark.theorem(EXPONENTIAL, "bound")
+@pytest.mark.theorem("thm-target-exponential", "bound")
 @pytest.mark.parametrize("fits", [True, False])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_runs_over_all_batches_keep_the_rate(fits, batch):
@@ -138,7 +138,7 @@ def test_runs_over_all_batches_keep_the_rate(fits, batch):
         check_bound(EXPONENTIAL, r, limit)
 
 
-@pytest.mark.theorem(EXPONENTIAL, "mutant")
+@pytest.mark.theorem("thm-target-exponential", "mutant")
 def test_a_constant_step_made_for_noise_is_slow_without_it():
     """min{b / (2nL), log T / (mu T)} leaves 1 / T after T rounds where the schedule is linear."""
     rounds = 2000
@@ -153,7 +153,7 @@ def test_a_constant_step_made_for_noise_is_slow_without_it():
         check_bound(EXPONENTIAL, wrong, limit)
 
 
-@pytest.mark.theorem(EXPONENTIAL, "mutant")
+@pytest.mark.theorem("thm-target-exponential", "mutant")
 @pytest.mark.parametrize("mutant", ["no noise", "one inner step"])
 def test_mutants_of_the_rate_break(mutant):
     rounds, one = 500, torch.ones(2, dtype=F64)
@@ -227,7 +227,7 @@ def limit_of(k, m):
     return phi / (1 + phi), phi
 
 
-@pytest.mark.theorem(TWO, "equality")
+@pytest.mark.theorem("prop-target-two-rows", "equality")
 @pytest.mark.parametrize("schedule", ["constant", "sqrt", "exponential"])
 @pytest.mark.parametrize("m", [1, 5, math.inf])
 def test_the_mean_of_all_runs_on_two_rows_is_known(schedule, m):
@@ -242,7 +242,7 @@ def test_the_mean_of_all_runs_on_two_rows_is_known(schedule, m):
         check_identity(TWO, got, best + (3.0 - best) * (1 - part * steps).prod())
 
 
-@pytest.mark.theorem(TWO, "bound")
+@pytest.mark.theorem("prop-target-two-rows", "bound")
 def test_more_inner_steps_mean_more_bias_on_sampled_rows():
     counts = torch.arange(1, 400, dtype=F64)
     for k in (1.1, 2.0, 10.0):
@@ -254,7 +254,7 @@ def test_more_inner_steps_mean_more_bias_on_sampled_rows():
         check_identity(TWO, goals[0], best)
 
 
-@pytest.mark.theorem(TWO, "mutant")
+@pytest.mark.theorem("prop-target-two-rows", "mutant")
 def test_sampled_rows_do_not_end_at_least_squares():
     k, m = 3.0, 20
     goal, phi = limit_of(k, m)
