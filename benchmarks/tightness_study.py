@@ -1,7 +1,7 @@
 """The hardest instances of the book's bounds, recorded under book/results.
 
-Run from the repository root: ``python benchmarks/tightness_study.py convex``; some minutes on one
-core. Each bound of the part's registry in ``tools/tight`` is climbed with its own seed, so a bound
+Run from the repository root: ``python benchmarks/tightness_study.py convex`` (or ``sea``); a minute
+on one core. Each bound of the part's registry in ``tools/tight`` is climbed with its own seed, so a bound
 that is added changes no other row.
 """
 

@@ -112,7 +112,7 @@ def curved_leader_pathwise(errors: Tensor, movements: Tensor, curvature: float) 
     \le \sum_t\frac{1}{\lambda t}\|g_t-m_t\|^2
     - \frac\lambda6\sum_{t\ge2}(t-1)\|x_t-x_{t-1}\|^2`.
 
-    Args and returns as for :func:`strongly_convex_pathwise`.
+    The arguments are those of :func:`strongly_convex_pathwise`.
     """
     rounds = torch.arange(1, len(errors) + 1, dtype=errors.dtype, device=errors.device)
     rounds = rounds.reshape(-1, *(1,) * (errors.ndim - 1))

@@ -18,14 +18,14 @@ def exponential_rate(
 ) -> Tensor:
     r"""How far the exact projection is from its goal, ``thm-target-exponential`` (1).
 
-    :math:`r_0 e^{-(T-1)/(2.5\kappa\log T)} + \frac53\frac{s_*}\mu\frac{\log T}{\sqrt T}` with the
-    steps :math:`\eta_t = \eta T^{-t/T}`, :math:`\eta\le b/(2nL)` and :math:`\kappa = 1/(\mu\eta)`.
+    :math:`r_0 e^{-\mu\eta(T-1)/(2.5\log T)} + \frac53\frac{s_*}\mu\frac{\log T}{\sqrt T}` with the
+    steps :math:`\eta_t = \eta T^{-t/T}`, :math:`\eta\le b/(2nL)`.
 
     Args:
         distance: :math:`r_0`, in the norm of the targets; a number or any shape.
         noise: :math:`s_*` of ``eq-target-noise``, likewise.
         rounds: :math:`T\ge3`.
-        condition: :math:`\kappa\ge2`, likewise.
+        condition: :math:`1/(\mu\eta)\ge2`, likewise.
         curvature: :math:`\mu>0`, likewise.
 
     Returns:
@@ -52,7 +52,7 @@ def inexact_rate(
 ) -> Tensor:
     r"""The same with so many inner steps, ``thm-target-exponential`` (2).
 
-    :math:`r_0 e^{-(T-1)/(5\kappa\log T)} + 3.1\frac{s_*}\mu\frac{\log T}{\sqrt T}
+    :math:`r_0 e^{-\mu\eta(T-1)/(5\log T)} + 3.1\frac{s_*}\mu\frac{\log T}{\sqrt T}
     + \frac4\mu q^m\sigma_*`.
 
     Args:
@@ -60,7 +60,7 @@ def inexact_rate(
             and ``curvature``.
         noise: :math:`s_*`.
         rounds: :math:`T\ge3`.
-        condition: :math:`\kappa\ge2`.
+        condition: :math:`1/(\mu\eta)\ge2`.
         curvature: :math:`\mu>0`.
         remainder: :math:`q^m`, at most :math:`\frac\mu{4L}\sqrt{b/n}`.
         gradient: :math:`\sigma_* = (\mathbb E\|g_B(z^*)\|^2)^{1/2}`.
