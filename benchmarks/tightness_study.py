@@ -1,8 +1,8 @@
 """The hardest instances of the book's bounds, recorded under book/results.
 
 Run from the repository root: ``python benchmarks/tightness_study.py convex`` (or ``sea``); a minute
-on one core. Each bound of the part's registry in ``tools/tight`` is climbed with its own seed, so a bound
-that is added changes no other row.
+on one core. Each bound of the part's registry in ``tools/tight`` is climbed with its own seed, so
+a bound that is added changes no other row.
 """
 
 from __future__ import annotations
