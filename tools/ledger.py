@@ -13,6 +13,7 @@ import nbformat
 
 from tools.execute import notebook_path
 from tools.project import chapters, pages, source_of
+from tools.tight import recorded, verdict
 
 KINDS = ("bound", "equality", "mutant")
 STATEMENT = re.compile(
@@ -146,19 +147,24 @@ def page(root: Path) -> str:
     stated = statements(root)
     if not stated:
         return "No chapter states a theorem yet."
-    tests, reported = marked_tests(root), checks(root)
-    lines = ["| statement | source | tests | checked on the page |", "|---|---|---|---|"]
+    tests, reported, hardest = marked_tests(root), checks(root), recorded(root)
+    lines = [
+        "| statement | source | tests | checked on the page | hardest instance |",
+        "|---|---|---|---|---|",
+    ]
     for statement in stated:
         kinds = tests.get(statement.label, Counter())
         counts = ", ".join(_counted(kinds[kind], kind) for kind in KINDS if kinds[kind])
-        # Unbreakable, so that each check stays on one line.
         cells = "<br>".join(
-            _words(check).replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
-            for check in reported
-            if check.label == statement.label
+            _unbroken(_words(check)) for check in reported if check.label == statement.label
         )
         name = f"{{prf:ref}}`{statement.label}` {statement.title}".strip()
-        lines.append(f"| {name} | {statement.source} | {counts} | {cells} |")
+        searched = ""
+        if statement.label in hardest:
+            found = hardest[statement.label]
+            words = f"random {found.random:.2g}, hardest {found.hardest:.2g}: "
+            searched = _unbroken(words + verdict(found.hardest))
+        lines.append(f"| {name} | {statement.source} | {counts} | {cells} | {searched} |")
     return "\n".join(lines)
 
 
@@ -166,6 +172,11 @@ def _counted(number: int, kind: str) -> str:
     """Such as "1 bound" or "2 equalities"."""
     several = {"equality": "equalities"}.get(kind, f"{kind}s")
     return f"{number} {kind if number == 1 else several}"
+
+
+def _unbroken(text: str) -> str:
+    """On one line whatever the width."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _words(check: Check) -> str:

@@ -1,9 +1,11 @@
 """Marks for the assignment 'between stochastic and adversarial'. Runs in the grader's process.
 
 The references go game by game and round by round; the adversary is judged by playing against it,
-the front-loaded sequence by the dual of its linear program.
+the deck by all of its subsets.
 `call` runs the student's function in the student's process.
 """
+
+import itertools
 
 import numpy as np
 
@@ -15,7 +17,7 @@ POINTS = {
     "drift_terms": 4,
     "remaining_moments": 4,
     "beat_optimism": 3,
-    "front_load": 3,
+    "hard_deck": 3,
 }
 LEARNERS = [
     "mdtheory.convex.sea.optimistic",
@@ -146,33 +148,14 @@ def check_beat_optimism(call, generator: np.random.Generator) -> float:
     return score
 
 
-def check_front_load(call, generator: np.random.Generator) -> float:
-    """1 point each: single sums, batches, the two ends."""
+def check_hard_deck(call, generator: np.random.Generator) -> float:
+    """1 point each: the smallest decks, middle ones, the largest."""
     score = 0.0
-    most = generator.uniform(0.5, 2, (2, 3))
-    total = most * generator.uniform(0.1, 7.9, (2, 3))
-    whole = np.array(1.5)
-    cases = [
-        (
-            (
-                (np.array(3.7 * whole), whole, 10),
-                (np.array(2.4e4 * whole), np.array(1e4 * whole), 6),
-                (np.array(0.3 * whole), whole, 1),
-            ),
-            "wrong for single sums",
-        ),
-        (((total, most, 8),), "wrong on a batch"),
-        (
-            ((np.array([0.0, 9.0, 10.5]), np.full(3, 1.5), 7),),
-            "wrong where S/M is a whole number",
-        ),
-    ]
-    for sums, words in cases:
+    for sizes in generator.permuted([[6, 7], [8, 9], [10, 10]], axis=1):
         good = True
-        for total, most, rounds in sums:
-            answer = call("front_load", total, most, rounds)
-            good &= _is_front_loaded(answer, total, most, rounds)
-        score += award(call, 1, good, words)
+        for losses in sorted(set(sizes.tolist())):
+            good &= _is_hard(call("hard_deck", losses), losses)
+        score += award(call, 1, good, f"the deck of {sizes.min()} losses, or more, is not hard")
     return score
 
 
@@ -299,25 +282,17 @@ def _cut(x: float) -> float:
     return min(1.0, max(-1.0, x))
 
 
-def _is_front_loaded(answer: np.ndarray, total: np.ndarray, most: np.ndarray, rounds: int) -> bool:
-    """Feasible, and as large as the dual of the linear program allows.
-
-    The dual is the minimum over u of S u + M sum of max(1/t - u, 0), piecewise linear in u with
-    its kinks at 1/t.
-    """
-    if not has_shape(answer, (rounds, *total.shape)):
-        return False
-    if not np.isfinite(answer).all():
-        return fault("its entries are not all finite")
-    weights = 1 / np.arange(1, rounds + 1)
-    for index in np.ndindex(total.shape):
-        a, s, m = answer[(slice(None), *index)], total[index], most[index]
-        kinks = [*weights, 0.0]
-        largest = min(s * u + m * np.maximum(weights - u, 0).sum() for u in kinks)
-        if (outside := max(-a.min(), a.max() - m)) > 1e-12 * m:
-            return fault(f"an entry is outside of 0 to M, by {outside:.1e}")
-        if abs(a.sum() - s) > 1e-9 * m:
-            return fault(f"its entries do not add up to S, but differ by {a.sum() - s:.1e}")
-        if weights @ a < largest - 1e-9 * m:
-            return fault(f"the sum of a_t / t could be larger by {largest - weights @ a:.1e}")
+def _is_hard(answer: np.ndarray, losses: int) -> bool:
+    """Whether the sum over all sizes of the mean of v over all subsets is above 1.1 n s^2."""
+    if answer.ndim != 2 or len(answer) != losses or not 1 <= answer.shape[1] <= 20:
+        return fault(f"its shape is {answer.shape}, not ({losses}, k) with k from 1 to 20")
+    if not np.isfinite(answer).all() or np.abs(answer).max() > 10:
+        return fault("an entry is outside of -10 to 10")
+    spread = answer.var(axis=0).max()
+    total = 0.0
+    for left in range(1, losses + 1):
+        sets = [list(s) for s in itertools.combinations(range(losses), left)]
+        total += answer[sets].var(axis=1).max(axis=1).mean()
+    if not total > 1.1 * losses * spread:
+        return fault(f"the expected sum is {total:.4g} where n s^2 is {losses * spread:.4g}")
     return True

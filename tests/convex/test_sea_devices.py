@@ -74,12 +74,15 @@ def bound_values(device, dtype):
     return (
         bounds.convex_pathwise(2.0, 3.0, some, some, 1.0),
         bounds.expected_variation(3.0, 1.0, some, some, some),
-        bounds.ftrl_pathwise(2.0, 12.0, some, some),
+        bounds.ftrl_pathwise(2.0, 1.0, 12.0, some, some),
         bounds.strongly_convex_pathwise(square, square[1:], 0.5),
         bounds.exp_concave_pathwise(2.0, 3.0, 0.1, D, some, some),
         bounds.dynamic_pathwise(2.0, 1.0, 0.3, some, some),
         bounds.front_loaded(some, 3.0),
         bounds.front_loaded(1.0, some),
+        bounds.curved_leader_pathwise(square, square[1:], 0.5),
+        bounds.curved_leader_bound(2.0, 3.0, 1.0, some, 1.0, 0.5, some, 1.0),
+        bounds.random_order_variance(7, some, 2 * some),
         regret_bound("convex", variation=1.0, offset=1.0, **known),
         regret_bound(
             "strongly convex", variation=some, curvature=0.5, largest_variance=1.0,

@@ -160,8 +160,12 @@ def test_the_strongly_convex_bound_is_made_of_its_parts():
         "diameter": 1.3, "gradient_bound": 2.0, "smoothness": 1.5, "variance": 40.0,
         "variation": 9.0, "curvature": 0.3, "largest_variance": 0.6, "largest_variation": 1.1,
     }  # fmt: skip
+    drawn = 2 * 0.6 * (1 + math.log(1 + 40.0 / 0.6)) + 1.1 * (1 + math.log(1 + 9.0 / 1.1))
+    stated = 8 / 0.3 + 8 / 0.3 * drawn
+    # The two sums apart are never worse than together.
     most, whole = 2 * 0.6 + 1.1, 2 * 40.0 + 9.0
-    stated = 8 / 0.3 + 8 / 0.3 * most * (1 + math.log(1 + whole / most))
+    together = torch.tensor(most * (1 + math.log(1 + whole / most)), dtype=F64)
+    check_bound("cor-sea-strongly-convex", torch.tensor(drawn, dtype=F64), together)
     stated += 8 * (1.5 * 1.3) ** 2 / 0.3 * math.log(2 + 8 * 1.5 / 0.3)
     got = regret_bound("strongly convex", **f)
     check_identity("cor-sea-strongly-convex", got, torch.tensor(stated, dtype=F64))

@@ -161,10 +161,21 @@ def experts(device, dtype):
     )
 
 
+def rates(device, dtype):
+    some = table(device, dtype, 5).abs()
+    return (
+        ts.bounds.exponential_rate(some, 0.3, 9, 4.0, 0.5),
+        ts.bounds.exponential_rate(1.0, some, 9, 2 + some, 0.5),
+        ts.bounds.inexact_rate(some, 0.3, 9, 4.0, 0.5, 0.1, some),
+    )
+
+
 CASES = {
     case.__name__: case
-    for case in (losses, surrogates, steps, searches, full, sampled, all_rows, rivals, experts)
-}
+    for case in (
+        losses, surrogates, steps, searches, full, sampled, all_rows, rivals, experts, rates,
+    )
+}  # fmt: skip
 
 
 def tensors(parts):
@@ -207,4 +218,5 @@ def test_every_public_function_has_been_on_its_way():
     }  # fmt: skip
     # What the others are made of, or return.
     seen |= {"TargetLoss", "Model", "TargetRecord", "InnerLoop", "descend", "descend_linear"}
+    seen |= {"bounds"}
     assert set(ts.__all__) <= seen

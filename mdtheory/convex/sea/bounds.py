@@ -23,11 +23,11 @@ def convex_pathwise(
 ) -> Tensor:
     r"""Regret of every run in the convex regime, ``thm-sea-convex``.
 
-    :math:`\frac D2\sqrt{\delta+4G^2+V_T} + 2D\sqrt{V_T}
+    :math:`\frac\Delta2\sqrt{\delta+4G^2+V_T} + 2\Delta\sqrt{V_T}
     - \frac14\sum_{t\ge2}\|x_t-x_{t-1}\|^2/\eta_{t-1}`.
 
     Args:
-        diameter: :math:`D`.
+        diameter: :math:`\Delta`.
         gradient_bound: :math:`G`, a number or shape ``(...)``.
         variation: :math:`V_T`, shape ``(...)``.
         paid_movement: :math:`\sum_{t\ge2}\|x_t-x_{t-1}\|^2/\eta_{t-1}`, shape ``(...)``.
@@ -61,14 +61,18 @@ def expected_variation(
     return gradient_bound**2 + 8 * variance + 4 * variation + 4 * smoothness**2 * movement
 
 
-def ftrl_pathwise(diameter: float, offset: Value, variation: Tensor, movement: Tensor) -> Tensor:
+def ftrl_pathwise(
+    diameter: float, gradient_bound: Value, offset: Value, variation: Tensor, movement: Tensor
+) -> Tensor:
     r"""Regret of every run of the optimistic regularised leader, ``thm-sea-ftrl``.
 
-    :math:`\nu + \frac{3\sqrt3}{2} D\sqrt{V_T} - \frac{\nu}{3D^2}S_T` for :math:`\nu\ge 2DG`.
+    :math:`\nu + \frac{6\Delta^2G^2}\nu + \frac{3}{\sqrt2}\Delta\sqrt{V_T}
+    - \frac{\nu}{3\Delta^2}S_T`.
 
     Args:
-        diameter: :math:`D`.
-        offset: :math:`\nu`, a number or shape ``(...)``.
+        diameter: :math:`\Delta`.
+        gradient_bound: :math:`G`, a number or shape ``(...)``.
+        offset: :math:`\nu > 0`, likewise.
         variation: :math:`V_T`, shape ``(...)``.
         movement: :math:`S_T`, shape ``(...)``.
 
@@ -76,7 +80,8 @@ def ftrl_pathwise(diameter: float, offset: Value, variation: Tensor, movement: T
         The bound, shape ``(...)``.
     """
     earned = offset / (3 * diameter**2) * movement
-    return offset + 1.5 * math.sqrt(3) * diameter * variation.sqrt() - earned
+    first = offset + 6 * (diameter * gradient_bound) ** 2 / offset
+    return first + 1.5 * math.sqrt(2) * diameter * variation.sqrt() - earned
 
 
 def strongly_convex_pathwise(errors: Tensor, movements: Tensor, curvature: float) -> Tensor:
@@ -100,6 +105,21 @@ def strongly_convex_pathwise(errors: Tensor, movements: Tensor, curvature: float
     return paid - curvature / 8 * ((rounds[1:] - 2) * movements).sum(0)
 
 
+def curved_leader_pathwise(errors: Tensor, movements: Tensor, curvature: float) -> Tensor:
+    r"""Curved regret of every run of the leader on parabolas, ``thm-sea-curved-leader``.
+
+    :math:`\sum_t\langle g_t, x_t-u\rangle - \frac\lambda2\|x_t-u\|^2
+    \le \sum_t\frac{1}{\lambda t}\|g_t-m_t\|^2
+    - \frac\lambda6\sum_{t\ge2}(t-1)\|x_t-x_{t-1}\|^2`.
+
+    The arguments are those of :func:`strongly_convex_pathwise`.
+    """
+    rounds = torch.arange(1, len(errors) + 1, dtype=errors.dtype, device=errors.device)
+    rounds = rounds.reshape(-1, *(1,) * (errors.ndim - 1))
+    paid = (errors / (curvature * rounds)).sum(0)
+    return paid - curvature / 6 * ((rounds[1:] - 1) * movements).sum(0)
+
+
 def exp_concave_pathwise(
     diameter: float,
     gradient_bound: Value,
@@ -110,13 +130,13 @@ def exp_concave_pathwise(
 ) -> Tensor:
     r"""Regret of every run in the exp-concave regime, ``thm-sea-exp-concave``.
 
-    :math:`\frac{D^2}{2}(1+\beta G^2) + \frac{8d}{\beta}\log\big(1+\frac{\beta V_T}{8d}\big)
-    - \frac14 S_T`.
+    :math:`\frac{\Delta^2}{2}(1+\gamma G^2)
+    + \frac{8d}{\gamma}\log\big(1+\frac{\gamma V_T}{8d}\big) - \frac14 S_T`.
 
     Args:
-        diameter: :math:`D`.
+        diameter: :math:`\Delta`.
         gradient_bound: :math:`G`, a number or shape ``(...)``.
-        gamma: :math:`\beta`.
+        gamma: :math:`\gamma`.
         dimension: :math:`d`.
         variation: :math:`V_T`, shape ``(...)``.
         movement: :math:`S_T`, shape ``(...)``.
@@ -134,10 +154,10 @@ def dynamic_pathwise(
 ) -> Tensor:
     r"""Dynamic regret of every run with one constant step size, ``thm-sea-dynamic``.
 
-    :math:`\frac{D^2 + 2DP_T}{2\eta} + \eta V_T - \frac1{4\eta}S_T`.
+    :math:`\frac{\Delta^2 + 2\Delta P_T}{2\eta} + \eta V_T - \frac1{4\eta}S_T`.
 
     Args:
-        diameter: :math:`D`.
+        diameter: :math:`\Delta`.
         path_length: :math:`P_T = \sum_{t\ge2}\|u_t-u_{t-1}\|`, a number or shape ``(...)``.
         step_size: :math:`\eta`, likewise.
         variation: :math:`V_T`, shape ``(...)``.
@@ -169,6 +189,62 @@ def front_loaded(largest: Value, total: Value) -> Tensor:
     return most * (1 + ratio.log1p())
 
 
+def random_order_variance(rounds: Value, spread: Value, largest: Value) -> Tensor:
+    r"""The expected sum of the variances of a deck in random order, ``prop-sea-random-order``.
+
+    :math:`n s^2\bigl(1 + \log(\tilde s^2/s^2)\bigr)`, and 0 for :math:`s = 0`.
+
+    Args:
+        rounds: :math:`n`, how many losses the deck has.
+        spread: :math:`s^2 = \sup_x\frac1n\sum_i\|\nabla f_i(x)-\nabla\bar f(x)\|^2\ge0`.
+        largest: :math:`\tilde s^2 = \frac1n\sum_i\sup_x\|\nabla f_i(x)-\nabla\bar f(x)\|^2`, at
+            least the spread.
+
+    Returns:
+        The bound, of the broadcast shape.
+    """
+    values = (rounds, spread, largest)
+    like = next((v for v in values if isinstance(v, Tensor)), torch.zeros(()).double())
+    count, mean, most = (number_like(value, like) for value in values)
+    ratio = torch.where(mean > 0, most, 1.0) / torch.where(mean > 0, mean, 1.0)
+    return count * mean * (1 + ratio.log())
+
+
+def curved_leader_bound(
+    diameter: float,
+    gradient_bound: Value,
+    smoothness: float,
+    variance: Value,
+    variation: Value,
+    curvature: float,
+    largest_variance: Value,
+    largest_variation: Value,
+) -> Tensor:
+    r"""Expected regret of the leader on parabolas, ``cor-sea-curved-leader``.
+
+    :math:`\frac{G^2}\lambda + \frac4\lambda\bigl[2\phi(\sigma^2_{\max}, \sigma^2_{1:T})
+    + \phi(\Sigma^2_{\max}, \Sigma^2_{1:T})\bigr]
+    + \frac{4L^2\Delta^2}\lambda\log(1+5L/\lambda)`, :math:`\phi` being :func:`front_loaded`.
+
+    Args:
+        diameter: :math:`\Delta`.
+        gradient_bound: :math:`G`, a number or shape ``(...)``.
+        smoothness: :math:`L`.
+        variance: :math:`\sigma^2_{1:T}`, a number or shape ``(...)``.
+        variation: :math:`\Sigma^2_{1:T}`, likewise.
+        curvature: :math:`\lambda > 0`.
+        largest_variance: :math:`\sigma^2_{\max}`, a number or shape ``(...)``.
+        largest_variation: :math:`\Sigma^2_{\max}`, likewise.
+
+    Returns:
+        The bound, of the broadcast shape.
+    """
+    drawn = 2 * front_loaded(largest_variance, variance)
+    drawn = drawn + front_loaded(largest_variation, variation)
+    condition = smoothness**2 * diameter**2 * math.log1p(5 * smoothness / curvature)
+    return (gradient_bound**2 + 4 * drawn + 4 * condition) / curvature
+
+
 def regret_bound(
     regime: Literal["convex", "strongly convex", "exp-concave", "dynamic"],
     *,
@@ -191,22 +267,23 @@ def regret_bound(
     With :math:`A = G^2 + 8\sigma^2_{1:T} + 4\Sigma^2_{1:T}`:
 
     - ``"convex"`` (``cor-sea-convex``), :math:`c = \sqrt{\delta+4G^2}`:
-      :math:`\frac D2 c + \frac52 DG + 5\sqrt2 D\sqrt{\sigma^2_{1:T}} + 5D\sqrt{\Sigma^2_{1:T}}
-      + 25D^3L^2/c`.
-    - ``"strongly convex"`` (``cor-sea-strongly-convex``), :math:`M = 2\sigma^2_{\max} +
-      \Sigma^2_{\max}`, :math:`S = 2\sigma^2_{1:T} + \Sigma^2_{1:T}`:
-      :math:`\frac{2G^2}\lambda + \frac8\lambda M(1+\log(1+S/M))
-      + \frac{8L^2D^2}\lambda\log(2+8L/\lambda)`.
+      :math:`\frac\Delta2 c + \frac52\Delta G + 5\sqrt2\Delta\sqrt{\sigma^2_{1:T}}
+      + 5\Delta\sqrt{\Sigma^2_{1:T}} + 25\Delta^3L^2/c`.
+    - ``"strongly convex"`` (``cor-sea-strongly-convex``), :math:`\phi` being :func:`front_loaded`:
+      :math:`\frac{2G^2}\lambda + \frac8\lambda\bigl[2\phi(\sigma^2_{\max}, \sigma^2_{1:T})
+      + \phi(\Sigma^2_{\max}, \Sigma^2_{1:T})\bigr]
+      + \frac{8L^2\Delta^2}\lambda\log(2+8L/\lambda)`.
     - ``"exp-concave"`` (``cor-sea-exp-concave``):
-      :math:`\frac{D^2}2(1+\beta G^2) + \frac{8d}\beta\big[\log(1+\frac{\beta A}{8d})
+      :math:`\frac{\Delta^2}2(1+\gamma G^2) + \frac{8d}\gamma\big[\log(1+\frac{\gamma A}{8d})
       + \log\max\{1, 16L^2\}\big]`.
     - ``"dynamic"`` (``thm-sea-ensemble``), for the pool of ``K`` step sizes of the theorem:
-      :math:`DG\sqrt{\log K} + \frac{15}2LD^2\log K + \frac32D\sqrt{A\log K} + 8LB
-      + 3\sqrt{AB/2}` with :math:`B = D^2+2DP_T`.
+      :math:`\Delta G\sqrt{\log K} + \frac{15}2L\Delta^2\log K
+      + \frac32\Delta\sqrt{A\log K} + 8LB
+      + 3\sqrt{AB/2}` with :math:`B = \Delta^2+2\Delta P_T`.
 
     Args:
         regime: which bound.
-        diameter: :math:`D`.
+        diameter: :math:`\Delta`.
         gradient_bound: :math:`G`, a number or shape ``(...)``.
         smoothness: :math:`L`.
         variance: :math:`\sigma^2_{1:T}`, a number or shape ``(...)``.
@@ -215,7 +292,7 @@ def regret_bound(
         curvature: :math:`\lambda`, for the strongly convex regime.
         largest_variance: :math:`\sigma^2_{\max}`, for the strongly convex regime.
         largest_variation: :math:`\Sigma^2_{\max}`, for the strongly convex regime.
-        gamma: :math:`\beta`, for the exp-concave regime.
+        gamma: :math:`\gamma`, for the exp-concave regime.
         dimension: :math:`d`, for the exp-concave regime.
         path_length: :math:`P_T`, for the dynamic regime.
         pool: :math:`K`, for the dynamic regime.
@@ -251,17 +328,16 @@ def regret_bound(
         return fixed + chance + 25 * diam**3 * smooth**2 / root
     if regime == "strongly convex":
         lam = _required("curvature", curvature, regime, like, strict=True)
-        most = 2 * _required("largest_variance", largest_variance, regime, like) + _required(
-            "largest_variation", largest_variation, regime, like
-        )
-        drawn = 8 / lam * front_loaded(most, 2 * var + move)
+        most = _required("largest_variance", largest_variance, regime, like)
+        jump = _required("largest_variation", largest_variation, regime, like)
+        drawn = 8 / lam * (2 * front_loaded(most, var) + front_loaded(jump, move))
         condition = 8 * smooth**2 * diam**2 / lam * (2 + 8 * smooth / lam).log()
         return 2 * bound**2 / lam + drawn + condition
     if regime == "exp-concave":
-        beta = _required("gamma", gamma, regime, like, strict=True)
-        scale = 8 * _required("dimension", dimension, regime, like, strict=True) / beta
+        bend = _required("gamma", gamma, regime, like, strict=True)
+        scale = 8 * _required("dimension", dimension, regime, like, strict=True) / bend
         grown = (energy / scale).log1p() + (16 * smooth**2).clamp(min=1).log()
-        return diam**2 / 2 * (1 + beta * bound**2) + scale * grown
+        return diam**2 / 2 * (1 + bend * bound**2) + scale * grown
     if regime == "dynamic":
         experts = _required("pool", pool, regime, like, strict=True).log()
         reach = diam**2 + 2 * diam * _required("path_length", path_length, regime, like)

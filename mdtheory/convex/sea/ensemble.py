@@ -23,7 +23,7 @@ class EnsembleRecord(NamedTuple):
         record: the run of the decisions :math:`x_t` that were played; its ``step_size`` is the
             last one of the upper layer.
         step_sizes: :math:`\eta_k`, shape ``(K,)``.
-        correction: :math:`\lambda`.
+        correction: :math:`\rho`.
         weights: :math:`p_{t,k}`, shape ``(T, K, ...)``, or ``None`` where rounds were not kept.
         base_decisions: :math:`x_{t,k}`, shape ``(T, K, ..., d)``, or ``None``.
         base_losses: :math:`\sum_t\langle g_t, x_{t,k}\rangle`, shape ``(K, ...)``.
@@ -51,10 +51,10 @@ def step_size_pool(
     r"""Step sizes that are within a factor of 2 of every one that could be best.
 
     Equation ``eq-sea-pool``: :math:`\eta_k = 2^{1-k}/(8L)` for :math:`k = 1, \ldots, K`, the first
-    of them at most :math:`D/(G\sqrt{50T})` being the last.
+    of them at most :math:`\Delta/(G\sqrt{50T})` being the last.
 
     Args:
-        diameter: :math:`D`.
+        diameter: :math:`\Delta`.
         gradient_bound: :math:`G`.
         smoothness: :math:`L`.
         rounds: :math:`T`.
@@ -98,22 +98,22 @@ def two_layer_ensemble(
     Algorithm ``alg-sea-ensemble``, theorem ``thm-sea-ensemble``. In the lower layer each step size
     of a pool runs optimistic gradient descent on the *same* gradients :math:`g_t`; in the upper
     one an optimistic Hedge weighs them by the losses
-    :math:`\ell_{t,k} = \langle g_t, x_{t,k}\rangle + \lambda\|x_{t,k}-x_{t-1,k}\|^2`, which
+    :math:`\ell_{t,k} = \langle g_t, x_{t,k}\rangle + \rho\|x_{t,k}-x_{t-1,k}\|^2`, which
     charge a step size for its restlessness, with the hints
-    :math:`\langle g_{t-1}, x_{t,k}\rangle + \lambda\|x_{t,k}-x_{t-1,k}\|^2` and the rate
-    :math:`\varepsilon_t = \sqrt{\log K}\,/\,(\delta + \sum_{s<t} c_s^2)^{1/2}`, where :math:`c_s`
+    :math:`\langle g_{t-1}, x_{t,k}\rangle + \rho\|x_{t,k}-x_{t-1,k}\|^2` and the rate
+    :math:`\varepsilon_t = \sqrt{\log K}\,/\,(\delta' + \sum_{s<t} c_s^2)^{1/2}`, where :math:`c_s`
     is half the range of the errors of the hints. The decision is the weighted mean.
 
     Args:
         environment: see :class:`mdtheory.convex.online_learning.Environment`.
         initial: first anchor of every step size, shape ``(..., d)`` with the batch of plays.
-        domain: where the learner plays, of finite diameter :math:`D`.
+        domain: where the learner plays, of finite diameter :math:`\Delta`.
         rounds: number of rounds ``T``.
         gradient_bound: :math:`G`, at least every :math:`\|g_t\|_2`.
         smoothness: :math:`L`, of the expected losses.
         step_sizes: the pool :math:`\eta_k`; :func:`step_size_pool` if ``None``.
-        correction: :math:`\lambda\ge 0`; :math:`2L` if ``None``.
-        offset: :math:`\delta > 0`; :math:`D^2G^2 + 9L^2D^4\log K` if ``None``.
+        correction: :math:`\rho\ge 0`; :math:`2L` if ``None``.
+        offset: :math:`\delta' > 0`; :math:`\Delta^2G^2 + 9L^2\Delta^4\log K` if ``None``.
         keep: keep every round.
 
     Returns:

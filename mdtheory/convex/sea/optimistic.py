@@ -76,16 +76,16 @@ def optimistic_mirror_descent(
     :math:`m_t = g_{t-1}` gives the decision :math:`x_t`, and one with the gradient :math:`g_t` the
     next anchor; :math:`m_1 = 0`. The regime says how long they are.
 
-    - ``"convex"`` (``thm-sea-convex``): :math:`\eta_t = D/\sqrt{\delta + 4G^2 + V_{t-1}}`.
+    - ``"convex"`` (``thm-sea-convex``): :math:`\eta_t = \Delta/\sqrt{\delta + 4G^2 + V_{t-1}}`.
     - ``"strongly convex"`` (``thm-sea-strongly-convex``): :math:`\eta_t = 2/(\lambda t)`.
     - ``"exp-concave"`` (``thm-sea-exp-concave``): step size 1 under the potential
       :math:`\frac12 x^\top H_t x` with
-      :math:`H_t = (1 + \beta G^2)I + \frac\beta2\sum_{s<t} g_s g_s^\top`.
+      :math:`H_t = (1 + \gamma G^2)I + \frac\gamma2\sum_{s<t} g_s g_s^\top`.
 
     Args:
         environment: see :class:`mdtheory.convex.online_learning.Environment`.
         initial: first anchor :math:`\hat x_1`, shape ``(..., d)`` with the whole batch of plays.
-        domain: where the learner plays, of finite diameter :math:`D`; a ``Ball`` or the
+        domain: where the learner plays, of finite diameter :math:`\Delta`; a ``Ball`` or the
             ``Simplex`` in the exp-concave regime.
         rounds: number of rounds ``T``.
         regime: which step sizes.
@@ -93,7 +93,7 @@ def optimistic_mirror_descent(
             for the convex (without ``step_size``) and the exp-concave regime.
         offset: :math:`\delta \ge 0` of the convex regime, likewise.
         curvature: :math:`\lambda > 0` of the strongly convex regime.
-        gamma: :math:`\beta > 0` of the exp-concave regime; see
+        gamma: :math:`\gamma > 0` of the exp-concave regime; see
             :func:`mdtheory.convex.online_learning.bounds.exp_concave_gamma`.
         step_size: a constant step size in the place of the convex regime's, a number or shape
             ``(...)`` (``thm-sea-dynamic``).
@@ -155,11 +155,11 @@ def _exp_concave(
 ) -> SeaRecord:
     if not isinstance(domain, (Ball, Simplex)):
         raise ValueError(f"domain: expected a Ball or the Simplex, got {domain!r}")
-    beta = run.number("gamma", gamma, "exp-concave")
+    bend = run.number("gamma", gamma, "exp-concave")
     limit = run.limit_gradients(gradient_bound, "exp-concave")
     anchor = run.initial
     eye = torch.eye(anchor.shape[-1], dtype=anchor.dtype, device=anchor.device)
-    matrix = (1 + beta * limit**2).expand(anchor.shape[:-1])[..., None, None] * eye
+    matrix = (1 + bend * limit**2).expand(anchor.shape[:-1])[..., None, None] * eye
     hint, one = torch.zeros_like(anchor), anchor.new_ones(())
     for _ in range(run.rounds):
         run.matrix = matrix
@@ -168,7 +168,7 @@ def _exp_concave(
         decision = nearest(dual_step(dual, hint, 1.0))
         gradient = run.suffer(decision, hint, one)
         anchor = nearest(dual_step(dual, gradient, 1.0))
-        matrix = matrix + beta / 2 * gradient[..., :, None] * gradient[..., None, :]
+        matrix = matrix + bend / 2 * gradient[..., :, None] * gradient[..., None, :]
         if hints:
             hint = gradient
     return run.record()
@@ -200,8 +200,8 @@ def optimistic_ftrl(
 
     - ``"convex"`` (``thm-sea-ftrl``): :math:`x_t` minimises
       :math:`\langle G_{t-1} + m_t, x\rangle + \|x - x_0\|^2/\eta_t` with
-      :math:`\eta_t = D^2 / (\nu + \sum_{s<t}\eta_s\|g_s - m_s\|^2)`.
-    - ``"strongly convex"``: :math:`x_t` minimises
+      :math:`\eta_t = \Delta^2 / (\nu + \sum_{s<t}\eta_s\|g_s - m_s\|^2)`.
+    - ``"strongly convex"`` (``thm-sea-curved-leader``): :math:`x_t` minimises
       :math:`\sum_{s<t}[\langle g_s, x\rangle + \frac\lambda2\|x - x_s\|^2]
       + \langle m_t, x\rangle`.
 
@@ -209,11 +209,11 @@ def optimistic_ftrl(
         environment: see :class:`mdtheory.convex.online_learning.Environment`.
         initial: the centre :math:`x_0`, shape ``(..., d)`` with the whole batch of plays; in the
             strongly convex regime it is the first decision.
-        domain: where the learner plays, of finite diameter :math:`D`.
+        domain: where the learner plays, of finite diameter :math:`\Delta`.
         rounds: number of rounds ``T``.
         regime: which regulariser.
-        offset: :math:`\nu > 0` of the convex regime, a number or shape ``(...)``; the theorem asks
-            for at least :math:`2DG`.
+        offset: :math:`\nu > 0` of the convex regime, a number or shape ``(...)``; about
+            :math:`\Delta G` makes the theorem's bound small.
         curvature: :math:`\lambda > 0` of the strongly convex regime.
         hints: ``False`` plays without hints, :math:`m_t = 0`.
         keep: keep decisions, gradients and losses of every round.

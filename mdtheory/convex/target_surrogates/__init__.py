@@ -2,10 +2,11 @@
 
 The chapter 'Target-based surrogates' derives what stands here: losses of targets (``losses``),
 models (``models``), the surrogate and its half step (``surrogates``), the inner loop (``inner``),
-the outer loops (``algorithms``, with ``schedules`` and ``run``) and the methods beside them
-(``baselines``).
+the outer loops (``algorithms``, with ``schedules`` and ``run``), their rates (``bounds``) and the
+methods beside them (``baselines``).
 """
 
+from mdtheory.convex.target_surrogates import bounds
 from mdtheory.convex.target_surrogates.algorithms import (
     draw_batches,
     majorize_minimize,
@@ -40,6 +41,7 @@ __all__ = [
     "TargetLoss",
     "TargetRecord",
     "TorchModel",
+    "bounds",
     "descend",
     "descend_linear",
     "draw_batches",

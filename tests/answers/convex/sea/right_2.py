@@ -92,8 +92,11 @@ def beat_optimism(rounds):
     return torch.tensor(gradients[:rounds], dtype=torch.float64)
 
 
-def front_load(total, most, rounds):
-    # The sums so far grow as fast as they may.
-    counts = torch.arange(rounds + 1, dtype=total.dtype).reshape(-1, *[1] * total.ndim)
-    sums = torch.minimum(counts * most, total.expand(rounds + 1, *total.shape))
-    return sums.diff(dim=0)
+def hard_deck(losses):
+    # A place for each loss, twice over and with both signs, as far as there is room.
+    places = min(20, 2 * losses)
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(losses)[:places]
+    deck = torch.zeros(losses, places, dtype=torch.float64)
+    for place in range(places):
+        deck[place // 2 if 2 * losses <= 20 else place % losses, place] = signs[place]
+    return deck

@@ -60,5 +60,6 @@ def beat_optimism(rounds):  # too slow a rhythm: every second hint is right
     return torch.tensor([1.0, 1.0, -1.0, -1.0]).double().repeat(rounds)[:rounds]
 
 
-def front_load(total, most, rounds):  # the order: the same for all rounds
-    return (total / rounds).expand(rounds, *total.shape)
+def hard_deck(losses):  # the signs alternate, the same at all places
+    signs = (-1.0) ** torch.arange(losses, dtype=torch.float64)
+    return signs[:, None].expand(losses, 20).clone()

@@ -65,6 +65,5 @@ def beat_optimism(rounds):  # gradients that are too long
     return gradients
 
 
-def front_load(total, most, rounds):  # what is left over after the last full round is lost
-    counts = torch.arange(1, rounds + 1, dtype=total.dtype).reshape(-1, *[1] * total.ndim)
-    return torch.where(counts * most <= total, most, torch.zeros_like(most))
+def hard_deck(losses):  # a gradient of each loss, and no places
+    return torch.eye(losses, dtype=torch.float64)[0]

@@ -52,8 +52,6 @@ def beat_optimism(rounds):
     return gradients
 
 
-def front_load(total, most, rounds):  # the value, not the sequence
-    weights = 1 / torch.arange(1, rounds + 1, dtype=total.dtype)
-    weights = weights.reshape(-1, *[1] * total.ndim)
-    before = torch.arange(rounds, dtype=total.dtype).reshape(weights.shape)
-    return (weights * torch.minimum((total - before * most).clamp(min=0), most)).sum(0)
+def hard_deck(losses):  # places that share their losses half and half
+    rows = torch.arange(losses)[:, None] + torch.arange(losses)
+    return torch.where(rows % losses < losses // 2, 1.0, -1.0).double()
