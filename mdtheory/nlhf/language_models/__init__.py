@@ -1,0 +1,29 @@
+"""Nash learning on language models of ``transformers``."""
+
+from mdtheory.nlhf.language_models.likelihoods import (
+    answer_mask,
+    geometric_mixture,
+    sequence_log_probs,
+)
+from mdtheory.nlhf.language_models.objectives import (
+    ipo_loss,
+    mirror_prox_loss,
+    opponent_loss,
+    pairs_loss,
+    reward_loss,
+    self_play_loss,
+)
+from mdtheory.nlhf.language_models.sampling import sample_answers
+
+__all__ = [
+    "answer_mask",
+    "geometric_mixture",
+    "ipo_loss",
+    "mirror_prox_loss",
+    "opponent_loss",
+    "pairs_loss",
+    "reward_loss",
+    "sample_answers",
+    "self_play_loss",
+    "sequence_log_probs",
+]
