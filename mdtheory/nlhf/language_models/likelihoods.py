@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -176,7 +176,7 @@ def inputs(
         Arguments by name.
     """
     given: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask.long()}
-    known = accepted(type(bare(model)))
+    known = accepted(model)
     if "position_ids" in known:
         given["position_ids"] = places
     if "logits_to_keep" in known:  # the logits of a prompt are never made
@@ -184,7 +184,7 @@ def inputs(
     return given
 
 
-def bare(model: Module) -> Module:
+def bare(model: Any) -> Module:
     """The model inside the wrappers of ``accelerate`` and ``peft``."""
     while True:
         if hasattr(model, "get_base_model"):
@@ -195,10 +195,14 @@ def bare(model: Module) -> Module:
             return model
 
 
+def accepted(model: Module) -> frozenset[str]:
+    """Names of the arguments that a model takes, inside its wrappers."""
+    return _arguments(type(bare(model)).forward)
+
+
 @functools.cache
-def accepted(kind: type[Module]) -> frozenset[str]:
-    """Names of the arguments that models of a class take."""
-    return frozenset(inspect.signature(kind.forward).parameters)
+def _arguments(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _mask(name: str, value: object) -> Tensor:

@@ -15,7 +15,6 @@ from mdtheory.convex.mirror_maps import mixture
 from mdtheory.nlhf.language_models.likelihoods import (
     accepted,
     at_least_single,
-    bare,
     inputs,
     positions,
 )
@@ -130,7 +129,7 @@ class _Decoder:
         """Go on by one token each."""
         self.used += 1
         given = inputs(model, token[:, None], self.mask[:, : self.used], self.next, 1)
-        name = "cache" if "cache" in accepted(type(bare(model))) else "past_key_values"
+        name = "cache" if "cache" in accepted(model) else "past_key_values"
         given |= {name: self.cache, "use_cache": True}
         self.cache, self.logits = self._call(model, given)
         self.next = self.next + 1
