@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,7 +28,8 @@ def load_model(source: Source | Module, *, dtype: torch.dtype | None = None) -> 
     its cache and, with a network, on the hub.
 
     Args:
-        source: a folder of ``save_pretrained``, a ``.gguf`` file, a name, or a model.
+        source: a folder of ``save_pretrained`` (a model's, or one of adapters), a ``.gguf`` file,
+            a name, or a model.
         dtype: of its weights; float32 by default, for they are to be trained.
 
     Returns:
@@ -57,9 +60,24 @@ def load_model(source: Source | Module, *, dtype: torch.dtype | None = None) -> 
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config
         return model.eval()
+    if (place / "adapter_config.json").is_file():
+        return _adapted(place, kind)
     if not (place / "config.json").is_file():
         raise ValueError(f"model: expected a folder with a config.json, got {place}")
     return auto.from_pretrained(str(place), dtype=kind, local_files_only=True).eval()
+
+
+def _adapted(place: Path, kind: torch.dtype) -> Module:
+    """A model with its adapters, from the folder in which they were saved alone."""
+    peft = require_extra("peft", "llm")
+    said = json.loads((place / "adapter_config.json").read_text("utf-8"))
+    base = load_model(said.get("base_model_name_or_path") or "", dtype=kind)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        found: Module = peft.PeftModel.from_pretrained(
+            base, str(place), is_trainable=True, local_files_only=True
+        )
+    return found.eval()
 
 
 def load_tokenizer(source: Source) -> Any:

@@ -124,8 +124,10 @@ def with_adapters(model: Module, lora: Mapping[str, Any], generator: torch.Gener
         raise ValueError("lora: expected None for a model which carries adapters")
     try:
         config = peft.LoraConfig(task_type="CAUSAL_LM", **{**ADAPTERS, **lora})
-        with warnings.catch_warnings():  # it mends this setting, and says so
+        with warnings.catch_warnings():
+            # It mends a setting and says so, and asks transformers by an old name.
             warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            warnings.filterwarnings("ignore", category=FutureWarning)
             adapted: Module = peft.get_peft_model(model, config).eval()
     except (TypeError, ValueError) as error:
         raise ValueError(f"lora: expected settings of peft.LoraConfig ({error})") from error

@@ -434,11 +434,11 @@ class PreferenceTrainer:
         return f"{self.settings.identity()}, {weights} weights, {self.processes} processes"
 
     def _keep(self) -> None:
+        if self.logbook.shows:
+            shown = list(self.prompts[:3])
+            self.logbook.show(self.steps, list(map(self._asked, shown)), self.generate(shown))
         state = {"optimizer": self.learning.optimizer.state_dict(), **self.policies.state()}
         self.logbook.keep(self.steps, state)
-        shown = list(self.prompts[:3])
-        if self.logbook.shows:
-            self.logbook.show(self.steps, list(map(self._asked, shown)), self.generate(shown))
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
