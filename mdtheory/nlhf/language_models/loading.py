@@ -126,7 +126,7 @@ def local_path(name: str, source: object) -> Path | None:
         raise TypeError(f"{name}: expected a folder, a file or a name, got {type(source).__name__}")
     text = os.fspath(source)
     place = Path(text).expanduser()
-    if place.exists():
+    if text and place.exists():
         return place
     looks = isinstance(source, os.PathLike) or text.startswith((".", "/", "~"))
     if looks or text.endswith(".gguf") or text.count("/") > 1 or "\\" in text or not text:

@@ -71,21 +71,18 @@ class Logbook:
         writer.writerows(self.rows)
         write_atomically(self.folder / "metrics.csv", text.getvalue())
 
-    def resume(self, device: torch.device) -> dict[str, Any] | None:
+    def resume(self) -> dict[str, Any] | None:
         """The state of :meth:`keep`, or nothing where there is none.
 
-        Args:
-            device: where tensors go.
-
         Returns:
-            The state, with its ``step``.
+            The state, with its ``step``; tensors on the CPU.
 
         Raises:
             ValueError: a checkpoint of another run.
         """
         if self.checkpoint is None or not self.checkpoint.exists():
             return None
-        state = load_checkpoint(self.checkpoint, self.identity, device)
+        state = load_checkpoint(self.checkpoint, self.identity, torch.device("cpu"))
         self.rows, self.samples = state["rows"], state["samples"]
         return state
 

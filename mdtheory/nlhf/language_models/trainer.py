@@ -442,7 +442,7 @@ class PreferenceTrainer:
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        state = self.logbook.resume(self.device)
+        state = self.logbook.resume()
         if state is not None:
             self.policies.restore(state)
             self.learning.optimizer.load_state_dict(state["optimizer"])
