@@ -167,12 +167,9 @@ def main() -> None:
     parser.add_argument("--finished", action="store_true", help="write what is there, run nothing")
     given = parser.parse_args()
     cells = []
-    for name in RUNS:  # all seeds of one method, then the next
-        grid = {"name": [name]}
-        if given.finished:
-            cells += runs.finished_cells(run, grid, seeds=range(SEEDS), folder=FOLDER)
-        else:
-            cells += runs.sweep(run, grid, seeds=range(SEEDS), folder=FOLDER)
+    for seed in range(SEEDS):  # all methods of one seed, then the next
+        act = runs.finished_cells if given.finished else runs.sweep
+        cells += act(run, {"name": list(RUNS)}, seeds=[seed], folder=FOLDER)
     found = [
         [cell.arguments["name"], cell.seed, *row] for cell in cells for row in cell.result
     ]  # fmt: skip

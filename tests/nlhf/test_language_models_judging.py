@@ -59,7 +59,7 @@ def test_rewards_are_asked_once_an_answer():
 
     own, other = [["a", "bbb"]], [["cc", "dd", "e"]]
     table = table_between(Rewards(length), ["p"], own, other)
-    assert asked == [2, 3]
+    assert asked == [5]
     expected = torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 2.0]]).sigmoid()
     torch.testing.assert_close(table[0], expected)
     torch.testing.assert_close(judged(Rewards(length), ["p"], ["bbb"], ["cc"]),

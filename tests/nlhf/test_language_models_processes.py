@@ -1,7 +1,7 @@
 """Two processes that share the work through accelerate.
 
-On CPUs ``accelerate launch`` starts several through MPI alone; what starts them on GPUs is torchrun,
-which starts them here.
+On CPUs ``accelerate launch`` starts several through MPI alone; torchrun, which it uses on GPUs,
+starts them here.
 """
 
 import os

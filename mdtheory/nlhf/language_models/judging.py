@@ -112,7 +112,8 @@ def table_between(
     """
     shape = (len(prompts), len(own[0]), len(other[0]))
     if isinstance(judge, Rewards):  # a reward of each answer, not of each pair
-        left, right = (rewards_of(judge, prompts, group) for group in (own, other))
+        both = [[*mine, *theirs] for mine, theirs in zip(own, other, strict=True)]
+        left, right = rewards_of(judge, prompts, both).split(shape[1:], -1)
         return (left[..., :, None] - right[..., None, :]).sigmoid()
     triples = [
         (prompt, one, two)
@@ -139,7 +140,8 @@ def table_within(judge: Judge, prompts: Texts, group: Sequence[Texts]) -> Tensor
         ValueError: likewise.
     """
     if isinstance(judge, Rewards):
-        return table_between(judge, prompts, group, group)
+        found = rewards_of(judge, prompts, group)
+        return (found[..., :, None] - found[..., None, :]).sigmoid()
     count = len(group[0])
     rows, columns = torch.triu_indices(count, count, 1)
     triples = [

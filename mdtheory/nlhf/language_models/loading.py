@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,16 @@ def load_model(source: Source | Module, *, dtype: torch.dtype | None = None) -> 
     """
     if isinstance(source, Module):
         return source.eval() if dtype is None else source.to(dtype).eval()
-    place = local_path("model", source)
+    place = model_path(source)
     transformers = require_extra("transformers", "llm")
-    auto, kind = transformers.AutoModelForCausalLM, dtype or torch.float32
+    with no_bars():
+        return _loaded(source, place, transformers.AutoModelForCausalLM, dtype or torch.float32)
+
+
+def _loaded(source: Source, place: Path | None, auto: Any, kind: torch.dtype) -> Module:
     if place is None:
-        return auto.from_pretrained(str(source), dtype=kind).eval()
+        found: Module = auto.from_pretrained(str(source), dtype=kind)
+        return found.eval()
     if place.is_file():
         require_extra("gguf", "llm")
         read = auto.from_pretrained(
@@ -56,15 +61,28 @@ def load_model(source: Source | Module, *, dtype: torch.dtype | None = None) -> 
         # It would refuse to be saved: its config still says that it is quantised.
         if hasattr(read.config, "quantization_config"):
             del read.config.quantization_config
-        model = auto.from_config(read.config, dtype=kind)
+        model: Any = auto.from_config(read.config, dtype=kind)
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config
-        return model.eval()
+        found = model
+        return found.eval()
     if (place / "adapter_config.json").is_file():
         return _adapted(place, kind)
-    if not (place / "config.json").is_file():
-        raise ValueError(f"model: expected a folder with a config.json, got {place}")
-    return auto.from_pretrained(str(place), dtype=kind, local_files_only=True).eval()
+    found = auto.from_pretrained(str(place), dtype=kind, local_files_only=True)
+    return found.eval()
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Load and save without the bars of ``transformers``."""
+    logging = require_extra("transformers", "llm").utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _adapted(place: Path, kind: torch.dtype) -> Module:
@@ -106,6 +124,28 @@ def load_tokenizer(source: Source) -> Any:
         return auto.from_pretrained(str(place), local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"tokenizer: expected one in {place}, found none ({error})") from error
+
+
+def model_path(source: object) -> Path | None:
+    """Where on the disk a model is, or nothing if this is a name; nothing is read.
+
+    Args:
+        source: what came.
+
+    Returns:
+        The folder or file, or ``None``.
+
+    Raises:
+        FileNotFoundError: it looks like a path, and nothing is there.
+        TypeError: neither a text nor a path.
+        ValueError: a folder without a model.
+    """
+    place = local_path("model", source)
+    if place is not None and place.is_dir():
+        names = ("config.json", "adapter_config.json")
+        if not any((place / name).is_file() for name in names):
+            raise ValueError(f"model: expected a folder with a config.json, got {place}")
+    return place
 
 
 def local_path(name: str, source: object) -> Path | None:
@@ -157,6 +197,7 @@ class Prompts:
             template = None
         self.tokenizer, self.template = tokenizer, template
         self.ends = ends_of(tokenizer, model)
+        self._known: dict[tuple[str, bool], list[int]] = {}
 
     def text(self, prompt: Prompt) -> str:
         """The text that the model goes on from.
@@ -199,15 +240,7 @@ class Prompts:
         Raises:
             ValueError: a prompt without tokens.
         """
-        # A chat template has set the tokens that begin a text, the tokenizer must not again.
-        given = list(prompts)
-        rows = []
-        for prompt in given:
-            plain = isinstance(prompt, str) and self.template is None
-            encoded = self.tokenizer(self.text(prompt), add_special_tokens=plain)["input_ids"]
-            if not encoded:
-                raise ValueError(f"prompts: expected prompts of at least one token, got {prompt!r}")
-            rows.append(encoded)
+        rows = [self._row(prompt) for prompt in prompts]
         longest = max(map(len, rows))
         tokens = torch.full((len(rows), longest), self.ends[0])
         mask = torch.zeros_like(tokens)
@@ -215,6 +248,18 @@ class Prompts:
             tokens[at, longest - len(row) :] = torch.tensor(row)
             mask[at, longest - len(row) :] = 1
         return tokens.to(device), mask.to(device)
+
+    def _row(self, prompt: Prompt) -> list[int]:
+        """The tokens of one prompt, looked up where it has come before."""
+        text = self.text(prompt)
+        # A template has set the tokens that begin a text, the tokenizer must not again.
+        plain = isinstance(prompt, str) and self.template is None
+        if (text, plain) not in self._known:
+            row = self.tokenizer(text, add_special_tokens=plain)["input_ids"]
+            if not row:
+                raise ValueError(f"prompts: expected prompts of at least one token, got {prompt!r}")
+            self._known[text, plain] = row
+        return self._known[text, plain]
 
     def decode(self, answers: Tensor) -> list[str]:
         """Answers as texts, without control tokens.

@@ -99,6 +99,7 @@ class Logbook:
             self.samples.append({"step": step, "prompt": prompt, "answers": list(group)})
             tqdm.write(f"[{step}] {prompt[-60:]!r} -> {group[0][:100]!r}")
         if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.samples)
             write_atomically(self.folder / "samples.jsonl", lines)
 

@@ -16,7 +16,13 @@ from mdtheory.checks import require_count, require_number
 from mdtheory.files import write_atomically
 from mdtheory.nlhf.language_models.judging import Texts
 from mdtheory.nlhf.language_models.likelihoods import bare, positions
-from mdtheory.nlhf.language_models.loading import Source, load_model, load_tokenizer, local_path
+from mdtheory.nlhf.language_models.loading import (
+    Source,
+    load_model,
+    load_tokenizer,
+    local_path,
+    no_bars,
+)
 
 # What a labelled pair must have.
 FIELDS = ("prompt", "first", "second", "label")
@@ -164,7 +170,8 @@ class Reader(Module):
         """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        self.backbone.save_pretrained(folder)
+        with no_bars():
+            self.backbone.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         head = {"kind": type(self).__name__, "form": self.form, "head": self.head.weight.tolist()}
         write_atomically(folder / "reader.json", json.dumps(head))

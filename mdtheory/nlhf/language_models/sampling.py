@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ from mdtheory.nlhf.language_models.likelihoods import (
 Reference = Callable[[], AbstractContextManager[Module]]
 
 
-@torch.no_grad()
 def sample_answers(
     model: Module,
     prompts: Tensor,
@@ -76,35 +75,66 @@ def sample_answers(
     if other and share and reference is None:
         raise ValueError("reference: expected a model for the mixture, got None")
     final = torch.tensor(list(ends), device=prompts.device)
-    length, each = require_count("new_tokens", new_tokens), own + other
+    length = require_count("new_tokens", new_tokens)
     ready = (lambda: nullcontext(reference)) if isinstance(reference, Module) else reference
-    policy = _Decoder(model, prompts, prompt_mask.bool(), each, length)
+    rows = _Rows(prompts, prompt_mask.bool(), own, other, length)
+    with torch.inference_mode():
+        found = _drawn(
+            model, rows, final, generator, heat, ready if other and share else None, share
+        )
+    return found.clone()  # a tensor that may take part in a gradient
+
+
+class _Rows(NamedTuple):
+    """What is drawn for: prompts, how many answers of each kind, and how long they may be."""
+
+    prompts: Tensor
+    mask: Tensor
+    own: int
+    other: int
+    length: int
+
+
+def _drawn(
+    model: Module,
+    rows: _Rows,
+    final: Tensor,
+    generator: torch.Generator,
+    heat: float,
+    ready: Reference | None,
+    share: float,
+) -> Tensor:
+    """The loop over tokens; ``ready`` only where the mixture has a part of the reference."""
+    prompts, mask, own, other, length = rows
+    each = own + other
+    policy = _Decoder(model, prompts, mask, each, length)
     second = None
-    if other and share and ready is not None:
+    if ready is not None:
         with ready() as base:
-            second = _Decoder(base, prompts, prompt_mask.bool(), other, length)
+            second = _Decoder(base, prompts, mask, other, length)
     answers = prompts.new_zeros(len(prompts) * each, length)
     ended = torch.zeros_like(answers[:, 0], dtype=torch.bool)
-    token = last = answers[:, 0]
+    last = answers[:, 0]
     for place in range(length):
-        law = policy.logits / heat  # (B * each, V)
+        law = policy.logits if heat == 1 else policy.logits / heat  # (B * each, V)
         if second is not None:
             law = law.unflatten(0, (-1, each))
-            blend = mixture(law[:, own:], second.logits.unflatten(0, (-1, other)) / heat, share)
+            base_law = second.logits if heat == 1 else second.logits / heat
+            blend = mixture(law[:, own:], base_law.unflatten(0, (-1, other)), share)
             law = torch.cat([law[:, :own], blend], 1).flatten(0, 1)
         drawn = torch.multinomial(law.softmax(-1), 1, generator=generator)[:, 0]
-        token = torch.where(ended, last, drawn)
-        answers[:, place] = last = token
-        ended |= torch.isin(token, final)
+        last = torch.where(ended, last, drawn)
+        answers[:, place] = last
+        ended |= torch.isin(last, final)
         if place + 1 == length:
             break
         if bool(ended.all()):
-            answers[:, place + 1 :] = token[:, None]
+            answers[:, place + 1 :] = last[:, None]
             break
-        policy.read(model, token)
+        policy.read(model, last)
         if second is not None and ready is not None:
             with ready() as base:
-                second.read(base, token.unflatten(0, (-1, each))[:, own:].flatten())
+                second.read(base, last.unflatten(0, (-1, each))[:, own:].flatten())
     return answers.unflatten(0, (-1, each))
 
 
@@ -123,7 +153,7 @@ class _Decoder:
             mask = mask.repeat_interleave(answers, 0)
         self.next = mask.sum(-1, keepdim=True)  # the position of the next token
         grown = torch.ones(len(mask), length, dtype=torch.bool, device=mask.device)
-        self.mask = torch.cat([mask, grown], 1)
+        self.mask = torch.cat([mask, grown], 1).long()
 
     def read(self, model: Module, token: Tensor) -> None:
         """Go on by one token each."""

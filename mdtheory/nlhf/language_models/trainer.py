@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,6 +32,8 @@ from mdtheory.nlhf.language_models.loading import (
     Source,
     load_model,
     load_tokenizer,
+    model_path,
+    no_bars,
 )
 from mdtheory.nlhf.language_models.logbook import Logbook
 from mdtheory.nlhf.language_models.methods import METHODS, Settings
@@ -147,6 +150,9 @@ class PreferenceTrainer:
                 f"preference: expected Rewards(function) for the loss {loss!r}, got "
                 f"{type(preference).__name__}"
             )
+        for source in (model, reference):
+            if not isinstance(source, Module | None):
+                model_path(source)  # what is not there is said before anything is loaded
         if tokenizer is None:
             if isinstance(model, Module):
                 raise TypeError("tokenizer: expected one with a model that is an object, got None")
@@ -329,7 +335,9 @@ class PreferenceTrainer:
         if self.accelerator.is_main_process:
             Path(path).mkdir(parents=True, exist_ok=True)
             model: Any = self.model
-            model.save_pretrained(str(path))
+            with warnings.catch_warnings(), no_bars():
+                warnings.filterwarnings("ignore", category=FutureWarning)  # peft's, of others
+                model.save_pretrained(str(path))
             self.tokenizer.save_pretrained(str(path))
         self.accelerator.wait_for_everyone()
 
