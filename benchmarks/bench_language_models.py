@@ -55,13 +55,13 @@ def config(**more: Any) -> Any:
 
 
 def policy() -> Any:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(0)
         return transformers.GPT2LMHeadModel(config())
 
 
 def reward_model() -> Any:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(1)
         return transformers.GPT2ForSequenceClassification(config(num_labels=1)).eval()
 

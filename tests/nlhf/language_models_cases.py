@@ -19,7 +19,7 @@ def gpt2(seed, vocabulary=3, dtype=torch.float64, **settings):
     """A random GPT-2 of two layers; its weights are large, so that laws are far from uniform."""
     sizes = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.6}
     config = transformers.GPT2Config(vocab_size=vocabulary, **{**IDS, **sizes, **settings})
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed)
         return transformers.GPT2LMHeadModel(config).eval().to(dtype)
 
@@ -29,7 +29,7 @@ def llama(seed, vocabulary=3, dtype=torch.float64):
         vocab_size=vocabulary, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, initializer_range=0.6, **IDS,
     )  # fmt: skip
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed)
         return transformers.LlamaForCausalLM(config).eval().to(dtype)
 
