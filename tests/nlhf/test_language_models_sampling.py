@@ -193,6 +193,8 @@ def test_pads_on_the_wrong_side_are_refused(world):
         ({"prompt_mask": BEFORE[:, 1:]}, "prompt_mask: expected shape"),
         ({"answer_mask": torch.ones(1, 2, dtype=torch.bool)}, "answer_mask: expected shape"),
         ({"answers": ANSWERS[:2]}, "answers: expected shape"),
+        ({"prompts": PROMPT[:, :0]}, "prompts: expected at least one token a row, got none"),
+        ({"answers": ANSWERS[:1, :0]}, "answers: expected at least one token a row, got none"),
         ({"temperature": 0.0}, "temperature: expected a finite number > 0"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.nlhf.language_models_training import words
 
 BETA = 0.3
 PAIRS = {
-    "prompt": ["film", "book trip", "the meal"],
+    "prompt": ["film ", "book trip ", "the meal "],  # newer ones tokenise both texts together
     "chosen": ["film is good", "i love the book so much", "the meal scores six of ten"],
     "rejected": ["the film scores nine of ten", "book is fine", "meal is"],
 }

@@ -135,8 +135,10 @@ def sequence_log_probs(
     require_integers("prompts", prompts)
     require_integers("answers", answers)
     rows = prompts.shape[0]
-    require_shape("prompts", prompts, (rows, *prompts.shape[-1:]))
-    require_shape("answers", answers, (rows, *answers.shape[-1:]))
+    for name, tokens in (("prompts", prompts), ("answers", answers)):
+        require_shape(name, tokens, (rows, *tokens.shape[-1:]))
+        if not tokens.shape[1]:
+            raise ValueError(f"{name}: expected at least one token a row, got none")
     before, during = _mask("prompt_mask", prompt_mask), _mask("answer_mask", answer_mask)
     require_shape("prompt_mask", prompt_mask, tuple(prompts.shape))
     require_shape("answer_mask", answer_mask, tuple(answers.shape))
