@@ -12,6 +12,7 @@ from mdtheory.nlhf.language_models import PreferenceTrainer, Rewards
 from mdtheory.nlhf.language_models import grammar as world
 
 pytest.importorskip("transformers")
+accelerate = pytest.importorskip("accelerate")
 
 SECONDS = ("sampling", "judging", "learning")
 LOSSES = ("nash-md", "nash-ema", "self-play", "mirror-prox", "online-ipo", "ipo-md", "online-dpo",
@@ -51,6 +52,8 @@ def trainer(model=None, loss="nash-md", **settings):
         "preference": judge_for(loss), "prompts": TOPICS, "tokenizer": words(), "group": 2,
         "prompts_per_step": 4, "new_tokens": world.LONGEST, "learning_rate": 1e-3,
         "max_steps": 4, "progress": False,
+        # Numbers are compared with those of the CPU; test_language_models_devices has the rest.
+        "accelerator": accelerate.Accelerator(cpu=True),
     }  # fmt: skip
     return PreferenceTrainer(spoken() if model is None else model, loss=loss, **chosen | settings)
 

@@ -1,5 +1,7 @@
 """Language models on every device present against float64 on the CPU, and elsewhere."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.everywhere import DEVICES, agrees_with_the_cpu, numbers, stays
 from tests.nlhf.language_models_cases import gpt2
 
 B, G, N, V = 2, 3, 4, 5
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def mixtures(device, dtype):
@@ -79,6 +82,38 @@ def test_models_answer_and_are_scored_on_their_device(device):
     )  # fmt: skip
     assert found.device.type == device
     torch.testing.assert_close(found.cpu(), exact, rtol=1e-9, atol=1e-9)
+
+
+SCRIPT = """
+import torch
+from mdtheory.nlhf.language_models import PreferenceTrainer
+from mdtheory.nlhf.language_models import grammar as world
+for lora in (None, {"r": 2}):
+    for loss in ("nash-md", "mirror-prox"):
+        generator = torch.Generator().manual_seed(0)
+        model = world.decoder(generator)
+        world.supervise(model, generator, steps=40)
+        run = PreferenceTrainer(
+            model, preference=world.Annotators(), prompts=list(world.TOPICS), loss=loss,
+            tokenizer=world.tokenizer(), new_tokens=7, learning_rate=1e-3, max_steps=2,
+            progress=False, lora=lora,
+        )
+        table = run.train()
+        assert run.device.type == "cuda" and run.half
+        assert {weight.device.type for weight in run.model.parameters()} == {"cuda"}
+        kinds = {w.dtype for w in run.model.parameters() if not w.requires_grad}
+        assert kinds == (set() if lora is None else {torch.bfloat16})
+        assert table[0]["kl"] == 0.0 and table[1]["kl"] != 0.0, table
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_training_uses_the_gpu_in_bf16():
+    """In a process of its own: accelerate chooses a device once."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_every_public_function_has_a_case():
