@@ -154,7 +154,19 @@ def sequence_log_probs(
 def log_probs_of(
     model: Module, prompts: Tensor, before: Tensor, answers: Tensor, during: Tensor, heat: float
 ) -> Tensor:
-    """What :func:`sequence_log_probs` returns, for arguments that are known to be right."""
+    """What :func:`sequence_log_probs` returns, for arguments that are known to be right.
+
+    Args:
+        model: as there.
+        prompts: likewise.
+        before: its ``prompt_mask``, truth values.
+        answers: likewise.
+        during: its ``answer_mask``, truth values.
+        heat: its ``temperature``.
+
+    Returns:
+        Shape ``(rows, N)``.
+    """
     count = answers.shape[1]
     mask = torch.cat([before, during], 1)
     given = inputs(model, torch.cat([prompts, answers], 1), mask, positions(mask), count + 1)

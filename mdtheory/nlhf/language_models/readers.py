@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from mdtheory.nlhf.language_models.loading import (
 
 # What a labelled pair must have.
 FIELDS = ("prompt", "first", "second", "label")
+Kind = TypeVar("Kind", bound="Reader")
 
 
 class Reader(Module):
@@ -177,7 +178,7 @@ class Reader(Module):
         write_atomically(folder / "reader.json", json.dumps(head))
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[Kind], path: str | Path) -> Kind:
         """What :meth:`save` has written.
 
         Args:
