@@ -1,4 +1,4 @@
-"""The command line: ``mdtheory course ...``.
+"""The command line: ``mdtheory course ...`` and ``mdtheory align ...``.
 
 Exit codes: 0 it was done, 1 it could not be done (the reason is on standard error), 2 it was asked
 for in a way that is not understood, 3 it was done, but something is left for you to do: a
@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import mdtheory
 
@@ -106,7 +107,56 @@ def _parser() -> argparse.ArgumentParser:
     export = step("export", _export, "a table for Moodle's or Canvas's import", one=True)
     export.add_argument("system", choices=("moodle", "canvas"))
     export.add_argument("--title", metavar="TEXT", help="the column's title there")
+    _add_align(subjects)
     return parser
+
+
+# Options of `mdtheory align`: type, placeholder, help. What is not given is as the trainer has it.
+ALIGN: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    "model": (str, "MODEL", "a folder, a GGUF file, or a name"),
+    "preference": (str, "WHO", "FILE.py:NAME, a folder of a preference model, or pairs.jsonl"),
+    "prompts": (Path, "FILE", "a text file, one prompt a line, or JSON lines"),
+    "output": (Path, "DIR", "for checkpoints, metrics, samples and the trained model"),
+    "loss": (str, "NAME", "nash-md, ipo-md, mirror-prox, online-ipo, ..., rlhf"),
+    "reference": (str, "MODEL", "by default the model as it comes"),
+    "temperature": (float, "X", "weight of the divergence to the reference"),
+    "mixture": (float, "X", "the reference's weight in the opponent, 0 to 1"),
+    "step-size": (float, "X", "of mirror-prox"),
+    "average": (float, "X", "share by which the average follows"),
+    "group": (int, "N", "answers to a prompt, beside as many others"),
+    "prompts-per-step": (int, "N", "in each process"),
+    "new-tokens": (int, "N", "the longest answer"),
+    "sampling-temperature": (float, "X", "of answers, and of what is scored"),
+    "learning-rate": (float, "X", "of AdamW"),
+    "steps": (int, "N", "of the optimiser"),
+    "warmup": (int, "N", "steps in which the learning rate rises"),
+    "decay": (float, "X", "share of the steps in which it falls to 0"),
+    "accumulate": (int, "N", "parts in which a gradient is computed, to save memory"),
+    "lora": (int, "RANK", "train adapters of this rank alone"),
+    "precision": (str, "NAME", "auto, bf16 or float32"),
+    "template": (str, "TEXT", "how prompts are written, with {prompt}; by default a chat"),
+    "save-every": (int, "N", "steps between checkpoints"),
+    "epochs": (int, "N", "of the preference model, from pairs"),
+    "preference-rate": (float, "X", "its learning rate"),
+    "seed": (int, "N", "of all that is drawn"),
+}
+
+
+def _add_align(subjects: Any) -> None:
+    words = "align a language model with preferences (needs the extra llm)"
+    added = subjects.add_parser("align", help=words, description=words)
+    added.set_defaults(command=_align)
+    for name, (kind, placeholder, said) in ALIGN.items():
+        added.add_argument(
+            f"--{name}", type=kind, metavar=placeholder, help=said, default=argparse.SUPPRESS
+        )
+    added.add_argument(
+        "--resume", action="store_true", default=argparse.SUPPRESS, help="go on from a checkpoint"
+    )
+    added.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="options by name; those given here win"
+    )
+    added.add_argument("--quiet", action="store_true", help="no bar and no samples")
 
 
 FOLDER = "it holds STUDENT.ipynb, STUDENT/ASSIGNMENT.ipynb, or a download of Moodle or Canvas"
@@ -126,6 +176,27 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
     return int(text)
+
+
+def _align(parsed: argparse.Namespace) -> int:
+    from mdtheory.nlhf.language_models.align import align, read_config
+
+    given = {name: value for name, value in vars(parsed).items() if name not in NO_OPTIONS}
+    try:
+        options = {**(read_config(parsed.config) if parsed.config else {}), **given}
+        if "steps" in options:
+            options["max_steps"] = options.pop("steps")
+        table = align(options, progress=not parsed.quiet)
+    except (ArithmeticError, OSError, TypeError, ValueError) as error:
+        print(f"mdtheory: {error}", file=sys.stderr)
+        return 1
+    last = {name: f"{value:.4g}" for name, value in table[-1].items()}
+    print(", ".join(f"{name} {value}" for name, value in last.items()))
+    print(f"Model: {options['output']}/model; metrics: {options['output']}/metrics.csv")
+    return 0
+
+
+NO_OPTIONS = ("command", "config", "quiet")
 
 
 def _new(parsed: argparse.Namespace) -> int:

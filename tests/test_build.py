@@ -164,6 +164,7 @@ def test_planned_rooms_stand_before_their_chapter(small_book):
     assert project.rooms(small_book, {}) == ["first", "second"]
     planned = {"a": "second", "b": "second", "c": "first"}
     assert project.rooms(small_book, planned) == ["c", "first", "a", "b", "second"]
+    assert project.rooms(small_book, {"a": ""}) == ["first", "second", "a"]
     with pytest.raises(ValueError, match="first has a page now"):
         project.rooms(small_book, {"first": "second"})
     with pytest.raises(ValueError, match="stand before none, which is no chapter"):

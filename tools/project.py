@@ -22,6 +22,10 @@ PACKAGE = "mdtheory"
 # stand (with several before one chapter, in this order). The house lets such a module have no page,
 # no assignment and no answers, and imports go by the place that it will have.
 PLANNED: dict[str, str] = {}
+# stand (with several before one chapter, in this order), or nothing if it will be the last. The
+# house lets such a module have no page, no assignment and no answers, and imports go by the place
+# that it will have.
+PLANNED: dict[str, str] = {"nlhf/reward_models": "nlhf/nash_md", "nlhf/language_models": ""}
 CODE_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 HEADER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CELL_OPTIONS = re.compile(r"\A(?:---\n.*?\n---\n|(?::[^\n]*\n)+)", re.DOTALL)
@@ -56,7 +60,7 @@ def rooms(root: Path, planned: dict[str, str] | None = None) -> list[str]:
         planned: rooms without a page yet, ``PLANNED`` by default.
 
     Returns:
-        Such as ``convex/mirror_maps``, planned ones before the chapter that they name.
+        Such as ``convex/mirror_maps``, planned ones before the chapter that they name, or last.
 
     Raises:
         ValueError: a planned room has a page by now, or stands before no chapter.
@@ -65,9 +69,9 @@ def rooms(root: Path, planned: dict[str, str] | None = None) -> list[str]:
     for room, before in (PLANNED if planned is None else planned).items():
         if room in order:
             raise ValueError(f"PLANNED: {room} has a page now, remove it from the list")
-        if before not in order:
+        if before and before not in order:
             raise ValueError(f"PLANNED: {room} is to stand before {before}, which is no chapter")
-        order.insert(order.index(before), room)
+        order.insert(order.index(before) if before else len(order), room)
     return order
 
 
