@@ -19,13 +19,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mdtheory"
 # Rooms of the library that open before their page: the room, and the chapter before which it will
-# stand (with several before one chapter, in this order). The house lets such a module have no page,
-# no assignment and no answers, and imports go by the place that it will have.
-PLANNED: dict[str, str] = {}
 # stand (with several before one chapter, in this order), or nothing if it will be the last. The
 # house lets such a module have no page, no assignment and no answers, and imports go by the place
 # that it will have.
-PLANNED: dict[str, str] = {"nlhf/reward_models": "nlhf/nash_md", "nlhf/language_models": ""}
+PLANNED: dict[str, str] = {"nlhf/language_models": ""}
 CODE_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 HEADER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CELL_OPTIONS = re.compile(r"\A(?:---\n.*?\n---\n|(?::[^\n]*\n)+)", re.DOTALL)
