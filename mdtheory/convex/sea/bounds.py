@@ -113,6 +113,9 @@ def curved_leader_pathwise(errors: Tensor, movements: Tensor, curvature: float) 
     - \frac\lambda6\sum_{t\ge2}(t-1)\|x_t-x_{t-1}\|^2`.
 
     The arguments are those of :func:`strongly_convex_pathwise`.
+
+    Returns:
+        The bound, shape ``(...)``.
     """
     rounds = torch.arange(1, len(errors) + 1, dtype=errors.dtype, device=errors.device)
     rounds = rounds.reshape(-1, *(1,) * (errors.ndim - 1))
