@@ -134,11 +134,17 @@ def best_of_n_estimate(proxy: Tensor, gold: Tensor, n: int | Sequence[int]) -> T
     require_broadcastable("gold", gold, "proxy", proxy)
     proxy, gold = torch.broadcast_tensors(proxy, gold)
     several = [n] if not isinstance(n, Sequence) else n
-    weights = torch.stack([_order_weights(proxy.shape[-1], m, proxy.device) for m in several], -1)
+    weights = torch.stack([
+        _order_weights(proxy.shape[-1], m, proxy.device) for m in several
+    ], -1)  # fmt: skip
     scores, order = proxy.sort(-1)
     group = _groups(scores)
-    total = torch.zeros_like(gold).scatter_add(-1, group, gold.gather(-1, order))
-    count = torch.zeros_like(gold).scatter_add(-1, group, torch.ones_like(gold))
+    total = torch.zeros_like(gold).scatter_add(
+        -1, group, gold.gather(-1, order)
+    )  # fmt: skip
+    count = torch.zeros_like(gold).scatter_add(
+        -1, group, torch.ones_like(gold)
+    )  # fmt: skip
     # The gold moves with its answer; among equal proxies each is as likely.
     ranked = (total / count.clamp(min=1)).gather(-1, group)
     found = ranked @ weights.to(gold.dtype)

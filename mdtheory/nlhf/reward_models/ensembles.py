@@ -56,9 +56,12 @@ def bradley_terry_loss(margins: Tensor, labels: Tensor | None = None) -> Tensor:
 
 
 def _loss(margins: Tensor, labels: Tensor | None) -> Tensor:
-    # -log sigma(x) = softplus(-x), and softplus(x) = softplus(-x) + x: no exponential overflows.
+    # -log sigma(x) = softplus(-x), and softplus(x) = softplus(-x) + x:
+    # no exponential overflows.
     lost = functional.softplus(-margins)
-    return (lost if labels is None else lost + (1 - labels) * margins).mean(-1)
+    return (
+        lost if labels is None else lost + (1 - labels) * margins
+    ).mean(-1)  # fmt: skip
 
 
 def ensemble_objective(
