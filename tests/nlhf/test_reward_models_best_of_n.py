@@ -165,7 +165,7 @@ def test_ties_that_go_to_one_answer_and_formulas_that_forget_them():
     order = torch.arange(7, dtype=F64).flip(-1) * 1e-6
     first = rm.best_of_n_policy(log_policy, scores + order, 4)
     fails(close, kl(first, log_policy), exact, true=(again, exact), tolerance=1e-9)
-    # Mutant of the bound: the popular log n - (n - 1) / (n + 1).
+    # Mutant of the bound: its limit log n - 1, taken for every n.
     smaller = math.log(4) - 3 / 4
     wrong = torch.full_like(exact, math.log(4) - 1)
     fine = kl(first, log_policy).amax()
