@@ -201,9 +201,19 @@ class CommonPayoffGame:
     def sampled_values(
         self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """Action values from sampled ends.
+        """Action values from sampled ends, as :func:`sampled_action_values` has them.
 
-        The arguments are those of :func:`sampled_action_values`.
+        Args:
+            log_policy: one tensor ``(..., rows, actions)`` a player.
+            samples: ends for each action.
+            generator: draws them.
+
+        Returns:
+            One tensor a player, shaped like the policy's.
+
+        Raises:
+            TypeError: as :meth:`check`.
+            ValueError: likewise.
         """
         policy = self.check("log_policy", log_policy)
         values = self.ends.sampled(policy, self.payoff, samples, generator)

@@ -161,10 +161,21 @@ class TinyHanabi:
     def sampled_values(
         self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Action values from sampled cards and replies.
+        """Action values from sampled cards and replies, as :func:`sampled_action_values` has them.
 
-        The arguments are those of :func:`sampled_action_values`; all actions are tried on the same
-        cards and with the same random numbers.
+        All actions are tried on the same cards and with the same random numbers.
+
+        Args:
+            log_policy: the pair of log-probabilities.
+            samples: cards for each row.
+            generator: draws them.
+
+        Returns:
+            Values ``(..., X, A)`` and ``(..., Y, A, B)``.
+
+        Raises:
+            TypeError: as :meth:`check`.
+            ValueError: likewise.
         """
         first, second = self.check("log_policy", log_policy)
         x, y, a, b = self.payoff.shape[-4:]
