@@ -240,6 +240,29 @@ def test_the_slope_alone_promises_too_much():
     fails(bound("thm-all-search"), promised, got, true=[low, got])
 
 
+def test_two_decisions_are_safe_a_little_further():
+    """Each derivative in its own currency, where c (e^c - 1) is at most 16."""
+    low, high = 1.0, 3.0
+    for _ in range(60):
+        c = (low + high) / 2
+        low, high = (c, high) if c * math.expm1(c) < 16 else (low, c)
+    assert c > 1.3 * math.log(5)
+    generator = draws(12)
+    game = relay(2, 2, 2, generator, (300,))
+    law = policy(game, generator, (300,))
+    played, promised = first_order(game, law, c)
+    first = bounds.chi_square(game, law, (played[0], law[1]))
+    second = c * bounds.search_gain(game, law, (law[0], played[1]), law, c)
+    least = (first * c / math.expm1(c) + second) / c - (first * second).sqrt() / 2
+    got = gain(game, law, played)
+    check_bound("thm-all-search", least, got)
+    assert (least >= -1e-12).all()
+    assert ((got - promised).abs() <= (first * second).sqrt() / 2 + 1e-12).all()
+    # The bound of the theorem says nothing here.
+    moved = bounds.chi_square(game, law, played)
+    assert (bounds.sequential_gain_bound(moved, c, 1.0, 2) < 0).all()
+
+
 def test_safe_steps():
     assert dtp.safe_step(2.0, 1) == math.inf
     assert dtp.safe_step(0.0, 3) == math.inf
