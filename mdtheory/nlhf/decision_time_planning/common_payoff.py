@@ -203,7 +203,17 @@ class CommonPayoffGame:
     ) -> tuple[Tensor, ...]:
         """Action values from sampled ends.
 
-        The arguments are those of :func:`sampled_action_values`.
+        Args:
+            log_policy: as in :func:`sampled_action_values`.
+            samples: :math:`M`, draws for each row, at least 1.
+            generator: draws them.
+
+        Returns:
+            One tensor a player, shaped like the blueprint's.
+
+        Raises:
+            TypeError: as :meth:`check`.
+            ValueError: likewise.
         """
         policy = self.check("log_policy", log_policy)
         values = self.ends.sampled(policy, self.payoff, samples, generator)

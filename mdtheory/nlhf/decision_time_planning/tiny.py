@@ -163,8 +163,19 @@ class TinyHanabi:
     ) -> tuple[Tensor, Tensor]:
         """Action values from sampled cards and replies.
 
-        The arguments are those of :func:`sampled_action_values`; all actions are tried on the same
-        cards and with the same random numbers.
+        All actions are tried on the same cards and with the same random numbers.
+
+        Args:
+            log_policy: as in :func:`sampled_action_values`.
+            samples: :math:`M`, draws for each row, at least 1.
+            generator: draws them.
+
+        Returns:
+            One tensor a player, shaped like the blueprint's.
+
+        Raises:
+            TypeError: as :meth:`check`.
+            ValueError: likewise.
         """
         first, second = self.check("log_policy", log_policy)
         x, y, a, b = self.payoff.shape[-4:]
