@@ -16,7 +16,7 @@ response to one half of the searches tried against the other half, which is too 
 ``blueprint_search_study``: the same with exact values from blueprints of magnetic mirror descent.
 
 ``public_search_study``: the tiny game with 2 to 8 cards, mirror descent search beside a search over
-prescriptions, values and seconds a move.
+prescriptions, values and CPU time.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ def blueprints(run: Any) -> None:
 
 
 def public_cell(cards: int, seed: int) -> dict[str, Any]:
-    """Values of search in random tiny games, and the seconds of a move."""
+    """Values of search in random tiny games, and CPU seconds."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(seed)
     shape = (cards, cards, ACTIONS, ACTIONS)
@@ -291,7 +291,7 @@ def public_cell(cards: int, seed: int) -> dict[str, Any]:
         now = exact_search_policy(game, now, 30.0)
     alone = tuple(law[0] for law in start)
     fast = _seconds(lambda: exact_search_policy(one, alone, 30.0), 20)
-    slow = _seconds(one.optimum, 3)
+    slow = _seconds(one.optimum, 10)
     return {
         "blueprint": game.value(start).tolist(), "one": game.value(single).tolist(),
         "both": game.value(both).tolist(), "descent": game.value(now).tolist(),
@@ -300,11 +300,13 @@ def public_cell(cards: int, seed: int) -> dict[str, Any]:
 
 
 def _seconds(work: Any, repeats: int) -> float:
+    """CPU time: the wall clock of a shared machine also counts the others' work."""
+    work()
     best = math.inf
     for _ in range(repeats):
-        begin = time.perf_counter()
+        begin = time.process_time()
         work()
-        best = min(best, time.perf_counter() - begin)
+        best = min(best, time.process_time() - begin)
     return best
 
 
@@ -327,8 +329,9 @@ def public(run: Any) -> None:
     _write(
         "public_search_study", rows, TINY_GAMES,
         "tiny games of 3 actions with payoffs uniform in [0, 1], random blueprints, step 30; "
-        f"descent: {DESCENT} steps; optimum: all prescriptions of the first player; ms: least of "
-        "several runs, one game, search in all rows of both players against one public search",
+        f"descent: {DESCENT} steps; optimum: all prescriptions of the first player; ms: least CPU "
+        "time of several runs, one thread, one game, search in all rows of both players against "
+        "one public search",
     )  # fmt: skip
 
 

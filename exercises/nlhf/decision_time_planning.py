@@ -249,18 +249,19 @@ def _part(answer, right, k) -> bool:
 def _threshold(same, different, w) -> float:
     """Bisection on whether the searched pair is worth less than the blueprint's."""
 
-    def distance(step) -> float:
-        p = 1 / (1 + math.exp(-w))
-        first = p * same + (1 - p) * different
-        second = (1 - p) * same + p * different
-        return abs(w + step * (first - second)) - abs(w)
+    def worth(logit) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return same * (p * p + (1 - p) ** 2) + different * 2 * p * (1 - p)
 
+    p = 1 / (1 + math.exp(-w))
+    slope = p * same + (1 - p) * different - ((1 - p) * same + p * different)
     low, high = 0.0, 1.0
-    while distance(high) < 0:
+    while worth(w + high * slope) > worth(w):
         low, high = high, 2 * high
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if distance(middle) < 0 else (low, middle)
+        better = worth(w + middle * slope) > worth(w)
+        low, high = (middle, high) if better else (low, middle)
     return low
 
 

@@ -210,6 +210,12 @@ class CommonPayoffGame:
 
         Returns:
             One tensor a player, shaped like the policy's.
+            log_policy: as in :func:`sampled_action_values`.
+            samples: :math:`M`, draws for each row, at least 1.
+            generator: draws them.
+
+        Returns:
+            One tensor a player, shaped like the blueprint's.
 
         Raises:
             TypeError: as :meth:`check`.

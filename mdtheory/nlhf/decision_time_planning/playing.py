@@ -109,7 +109,8 @@ def hanabi_action_values(
         belief: about these games and no others.
         samples: hands for each game.
         generator: draws hands, decks and moves.
-        rollouts: as in :func:`roll_out`.
+        rollouts: as in :func:`roll_out`. The belief weighs moves by the softened blueprint all the
+            same.
 
     Returns:
         Shape ``(n, moves)``, 0 where a move is not legal.
@@ -170,7 +171,8 @@ def play_hanabi(
         step_size: :math:`\eta`, for values in points; infinite is Monte Carlo search.
         play: ``"sample"`` or ``"argmax"``, as in :func:`mirror_descent_search`.
         rollouts: ``"sample"``, or ``"argmax"`` for a blueprint that plays its likeliest move,
-            inside the search and outside.
+            inside the search and outside. Beliefs weigh moves by the softened blueprint all the
+            same.
         noise: of the blueprint.
 
     Returns:

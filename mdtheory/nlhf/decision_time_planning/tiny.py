@@ -172,6 +172,12 @@ class TinyHanabi:
 
         Returns:
             Values ``(..., X, A)`` and ``(..., Y, A, B)``.
+            log_policy: as in :func:`sampled_action_values`.
+            samples: :math:`M`, draws for each row, at least 1.
+            generator: draws them.
+
+        Returns:
+            One tensor a player, shaped like the blueprint's.
 
         Raises:
             TypeError: as :meth:`check`.
