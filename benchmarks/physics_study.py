@@ -1,8 +1,8 @@
 """Imitation through physics beside its rivals and in other physics, recorded under book/results.
 
 Run from the repository root: ``python benchmarks/physics_study.py``; about half an hour on one
-core. A killed run goes on where it was, from the cells in ``.cache/physics_study``;
-``--finished`` records what is on disk alone.
+core for all plans. A killed run goes on where it was, from the cells in ``.cache/physics_study``;
+``--finished`` records what is on disk alone, and the record's note says how many plans those are.
 
 A cell is one world and one plan. All methods of a plan and all seeds are one batch, and start from
 the same cloned policies, one for each seed; all have the one demonstration.
@@ -229,11 +229,11 @@ def main() -> None:
     run = runs.finished_cells if chosen.finished else runs.sweep
     rows: list[dict[str, Any]] = []
     frames: list[dict[str, Any]] = []
-    spent = 0.0
+    spent, plans = 0.0, 0
     for grid in grids():
         for cell in run(run_cell, grid, seeds=[0], folder=FOLDER):
             seconds = cell.result.pop("seconds")
-            spent += seconds
+            spent, plans = spent + seconds, plans + 1
             print(cell.arguments, f"{seconds:.0f} CPU s", flush=True)
             for method, found in cell.result.items():
                 means = {k: f"{sum(v) / len(v):.2f}" for k, v in found["success"].items()}
@@ -247,13 +247,14 @@ def main() -> None:
                 for test, values in found["success"].items():
                     for seed, value in enumerate(values):
                         rows.append(dict(cell.arguments) | {
-                            "method": method, "test": test, "seed": seed, "success": value,
+                            "method": method, "test": test, "seed": seed, "starts": STARTS,
+                            "success": value,
                             "first": f"{found['first'][seed]:.4g}",
                             "last": f"{found['last'][seed]:.4g}",
                             "norm": f"{found['norm'][seed]:.4g}",
                         })  # fmt: skip
     device = f"float32 on {runs.describe_device(torch.device('cpu'))}"
-    command = "python benchmarks/physics_study.py"
+    command = "python benchmarks/physics_study.py" + " --finished" * chosen.finished
     columns = {name: [row[name] for row in frames] for name in frames[0]}
     runs.write_record(
         "physics_films", columns, command=command, device=device, seeds=1,
@@ -263,9 +264,10 @@ def main() -> None:
     runs.write_record(
         "physics_study", columns, command=command, device=device, seeds=SEEDS,
         note=(
-            f"success: share of {STARTS} starts; one demonstration, 24 rollouts of each seed in an "
-            "iteration, all methods of a plan from the same cloned policies; first, last: training "
-            "loss of the method's own kind; norm: largest norm of the parameter gradient. "
+            f"{plans} of {len(grids())} plans; success: share of {STARTS} starts; one "
+            "demonstration, 24 rollouts of each seed in an iteration, all methods of a plan from "
+            "the same cloned policies; first, last: training loss of the method's own kind; norm: "
+            "largest norm of the parameter gradient. "
             "retrained: in the physics named, from the demonstration in the usual one; "
             f"{spent:.0f} CPU s in all on one thread"
         ),

@@ -117,7 +117,7 @@ def test_kept_assignments_majorise():
         z = x + size * normal(generator, *x.shape)
         value, above = dp.chamfer_loss(z, e, 0.7), dp.chamfer_surrogate(z, e, kept, 0.7)
         check_bound("thm-chamfer-surrogate", value, above)
-    # The mutant: the assignment anew for half of the states, the loss of the new point for them.
+    # The mutant: the inequality the other way round, kept choices below the best ones.
     fresh = dp.assign(z, e)
     mixed = dp.chamfer_surrogate(x, e, fresh, 0.7)
     fails(bound("thm-chamfer-surrogate"), above, dp.chamfer_surrogate(z, e, fresh, 0.7),

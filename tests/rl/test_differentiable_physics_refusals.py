@@ -11,6 +11,7 @@ STATES = torch.zeros(2, 2, dtype=F64)
 PATH = torch.zeros(3, 2, dtype=F64)
 WORLD = Pendulum(F64)
 LINE = Line()
+PARTS = dp.Linearisation(torch.zeros(3, 2, 2, dtype=F64), torch.zeros(3, 2, 1, dtype=F64))
 SHOWN = dp.demonstrate(LINE)
 SEEDED = {"seeds": 2, "iterations": 1, "copies": 2, "hidden": (4,), "warm_up": 0}
 
@@ -47,6 +48,10 @@ def ratio(**options):
         (lambda: rolled(noise=-1.0, generator=draws()), ValueError, "noise: "),
         (lambda: rolled(noise=1.0), ValueError, "generator: "),
         (lambda: rolled(parameters={"weight": 1.0}), ValueError, "parameters: "),
+        (lambda: rolled(parameters={"mass": 0.0}), ValueError, r"parameters\['mass'\]: "),
+        (lambda: rolled(parameters={"gravity": -1.0}), ValueError, r"parameters\['gravity'\]: "),
+        (lambda: rolled(parameters={"mass": torch.ones(5, dtype=F64)}), ValueError,
+         r"parameters\['mass'\]: "),
         (lambda: WORLD.reset((2,), draws(), -0.1), ValueError, "spread: "),
         (lambda: Puck("elastic"), ValueError, "contact: "),
         (lambda: dp.clip_cotangent(STATES, -1.0), ValueError, "limit: "),
@@ -68,7 +73,15 @@ def ratio(**options):
         (lambda: dp.upright_matrix(1.0, 0.1, "implicit"), ValueError, "scheme: "),
         (lambda: dp.upright_growth(1.0, -0.1), ValueError, "step: "),
         (lambda: dp.kept_steps(3, 0), ValueError, "every: "),
-        (lambda: dp.truncation_bound(1.0, 1.0, PATH[0], 2), ValueError, "rho: "),
+        (lambda: dp.truncation_bound(0.0, 1.0, PATH[0], 2), ValueError, "rho: "),
+        (lambda: dp.likelihood_ratio_gradient(PATH, PATH[:2], PATH[:, 0], 1.0), ValueError,
+         "drawn: "),
+        (lambda: dp.likelihood_ratio_gradient(PATH, PATH, PATH[:2, 0], 1.0), ValueError, "paid: "),
+        (lambda: dp.likelihood_ratio_gradient(PATH, PATH, PATH[:, 0], 0.0), ValueError,
+         "deviation: "),
+        (lambda: dp.adjoint_gradient(PARTS, PATH.new_zeros(6, 2)), ValueError, "slopes: "),
+        (lambda: dp.adjoint_gradient(PARTS, PATH.new_zeros(2, 2)), ValueError, "slopes: "),
+        (lambda: dp.adjoint_gradient(PARTS, PATH.new_zeros(4, 3)), ValueError, "slopes: "),
         (lambda: dp.truncation_bound(0.5, -1.0, PATH[0], 2), ValueError, "influence: "),
         (lambda: dp.likelihood_ratio_variance(PATH[0], 0.0, 0.0), ValueError, "deviation: "),
         (lambda: dp.jump_slope(PATH, 1.0, 1.0, 0.0, 0.0), ValueError, "deviation: "),
@@ -89,6 +102,8 @@ def ratio(**options):
         (lambda: ild(iterations=-1), ValueError, "iterations: "),
         (lambda: ild(copies=0), ValueError, "copies: "),
         (lambda: ild(alpha=-1.0), ValueError, "alpha: "),
+        (lambda: ild(alpha=5.0, loss=dp.chamfer_loss), ValueError, "alpha: "),
+        (lambda: ild(truncation=torch.tensor([5, 5, 5])), ValueError, "truncation: "),
         (lambda: ild(gradient_clip=0.0), ValueError, "gradient_clip: "),
         (lambda: ild(learning_rate=0.0), ValueError, "learning_rate: "),
         (lambda: ild(seeds=3, policy=dp.behaviour_cloning(LINE, SHOWN, draws(), seeds=1, steps=0)),

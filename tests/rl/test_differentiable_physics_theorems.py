@@ -9,7 +9,7 @@ from mdtheory.environments import Pendulum
 from mdtheory.rl import differentiable_physics as dp
 from mdtheory.runs import check_bound, check_identity
 from tests.refused import bound, fails, identity
-from tests.rl.physics_cases import F64, WORLDS, draws, normal, steered
+from tests.rl.physics_cases import F64, WORLDS, Line, draws, normal, steered
 
 # The adjoint recursion.
 
@@ -167,15 +167,20 @@ def slopes_of(states):
 
 @pytest.mark.theorem("prop-truncation", "equality")
 @pytest.mark.theorem("prop-truncation", "mutant")
-@pytest.mark.parametrize(("rho", "states", "every"), [(0.9, 101, 10), (0.5, 30, 3), (0.99, 50, 7)])
+@pytest.mark.parametrize(
+    ("rho", "states", "every"),
+    [(0.9, 101, 10), (0.5, 30, 3), (0.99, 50, 7), (1.0, 30, 4), (1.1, 40, 6)],
+)
 def test_what_a_cut_takes_from_a_line(rho, states, every):
     full, cut = line_gradient(rho, states, 0), line_gradient(rho, states, every)
     lost = dp.truncation_bound(rho, 1.0, slopes_of(states), every)
     check_identity("prop-truncation", full - cut, lost, tolerance=1e-12)
     # The mutant counts from the other side of the cut: r_t = t mod k.
     t = torch.arange(states, dtype=F64)
-    wrong = (slopes_of(states) * rho ** (t % every) * (1 - rho ** (t - t % every))).sum()
-    fails(identity("prop-truncation"), full - cut, wrong / (1 - rho), true=[full - cut, lost])
+    powers = rho ** torch.arange(states, dtype=F64)
+    sums = torch.stack([powers[int(i) % every : int(i)].sum() for i in t])
+    wrong = (slopes_of(states) * sums).sum()
+    fails(identity("prop-truncation"), full - cut, wrong, true=[full - cut, lost])
 
 
 @pytest.mark.theorem("prop-truncation", "equality")
@@ -221,10 +226,11 @@ def test_no_gradient_crosses_a_cut():
 
 
 def ratio_draws(c, theta, sigma, generator, draws_=200_000, baseline=None):
-    noise = normal(generator, draws_, len(c))
-    last = (theta + sigma * noise) @ c
+    drawn = theta + sigma * normal(generator, draws_, len(c), 1)
+    last = drawn[..., 0] @ c
     centre = theta * c.sum() if baseline is None else baseline
-    return noise.sum(-1) / sigma * (last - centre)
+    means = torch.full_like(drawn, theta)
+    return dp.likelihood_ratio_gradient(means, drawn, (last - centre)[:, None], sigma).sum((1, 2))
 
 
 @pytest.mark.theorem("prop-ratio-variance", "equality")
@@ -258,6 +264,33 @@ def test_sampled_variance_with_and_without_a_baseline():
         assert found.mean().item() == pytest.approx(c.sum().item(), abs=error)
 
 
+def test_both_gradients_of_a_feedback_have_one_mean():
+    """a = theta s + sigma epsilon on a line, for the square of the last state."""
+    world, sigma, theta = Line(), 0.5, torch.tensor(0.3, dtype=F64)
+    noise = normal(draws(6), 5, 100_000, 1)
+    each = theta.expand(100_000, 1).clone().requires_grad_()
+    state = torch.ones(100_000, 1, dtype=F64)
+    means, seen = [], []
+    for wind in noise:
+        seen.append(state)
+        means.append(each * state)
+        state = world.step(state, means[-1] + sigma * wind)
+    loss = state[:, 0].square()
+    pathwise = torch.autograd.grad(loss.sum(), each)[0][:, 0]
+    seen, means = torch.stack(seen, -2).detach(), torch.stack(means, -2).detach()
+    drawn = means + sigma * noise.movedim(0, -2)
+    centred = (loss - 2.0).detach()[:, None]
+
+    def gap(slopes):
+        apart = (slopes * seen).sum((1, 2)) - pathwise
+        return (apart.mean() / (apart.std() / math.sqrt(len(apart)))).abs()
+
+    found = dp.likelihood_ratio_gradient(means, drawn, centred, sigma)
+    assert gap(found) < 4
+    # The mutant divides by sigma once: epsilon in place of epsilon / sigma.
+    assert gap(found * sigma) > 10
+
+
 def quadrature(function, nodes=4001, edge=9.0):
     x = torch.linspace(-edge, edge, nodes, dtype=F64)
     weight = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi) * (x[1] - x[0])
@@ -286,6 +319,16 @@ def test_what_the_pathwise_gradient_misses_at_a_jump():
         jumped = torch.trapezoid(density * part * high / sigma, part)
         line = quadrature(lambda x, k=k: x / sigma * a * (theta[k] + sigma * x))
         check_identity("prop-jump", exact[k], line + jumped, tolerance=1e-6)
+    # The mean of the pathwise gradient, by autograd at the nodes of a quadrature.
+    nodes = torch.linspace(-9, 9, 20_001, dtype=F64)
+    x = (theta[:, None] + sigma * nodes).requires_grad_()
+    [pathwise] = torch.autograd.grad((a * x + high * (x >= place)).sum(), x)
+    weight = torch.exp(-nodes.square() / 2) / math.sqrt(2 * math.pi) * (nodes[1] - nodes[0])
+    mean_slope = (weight * pathwise).sum(-1)
+    line_slope = torch.full_like(theta, a)
+    check_identity("prop-jump", mean_slope, line_slope, tolerance=1e-9)
+    # The mutant: that this were the derivative of the mean.
+    fails(identity("prop-jump"), mean_slope, exact, true=[mean_slope, line_slope], tolerance=1e-9)
     # The mutant forgets to divide by sigma: the density of the noise, not of the state.
     wrong = a + high * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
     fails(identity("prop-jump"), slope, wrong, true=[slope, exact], tolerance=1e-8)

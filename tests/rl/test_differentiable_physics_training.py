@@ -94,6 +94,17 @@ def test_rows_do_not_meet():
             torch.testing.assert_close(a[mine], b, rtol=1e-3, atol=1e-4)
 
 
+def test_a_number_as_a_tensor_is_that_number():
+    world = Line()
+    shown = dp.demonstrate(world)
+    runs = [
+        dp.train_ild(world, shown, seeds=2, iterations=2, generator=draws(1), truncation=cut,
+                     step_clip=clip, **SMALL).losses
+        for cut, clip in ((4, 0.1), (torch.tensor(4), torch.tensor(0.1)))
+    ]  # fmt: skip
+    assert torch.equal(*runs)
+
+
 def test_a_policy_that_is_given_stays_as_it_is():
     world = Pendulum()
     shown = short(world)

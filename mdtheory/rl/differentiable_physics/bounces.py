@@ -32,7 +32,7 @@ def bounce(
             spring below the ground; ``"soft"``, a softplus of it.
         steps: number of steps.
         step: :math:`h > 0`, in s.
-        speed: :math:`c > 0`, downwards at the start, in m/s.
+        speed: :math:`w > 0`, downwards at the start, in m/s.
         stiffness: of the springs, in 1/s^2.
         width: of the softplus, in m.
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from mdtheory.checks import require_count, require_number, require_shape, require_tensor
+from mdtheory.checks import (
+    require_broadcast,
+    require_count,
+    require_number,
+    require_shape,
+    require_tensor,
+)
 from mdtheory.environments.differentiable import Differentiable
 
 Scheme = Literal["semi-implicit", "explicit"]
@@ -69,8 +75,17 @@ def adjoint_gradient(linearisation: Linearisation, slopes: Tensor) -> Tensor:
 
     Returns:
         The gradient, shape ``(..., p)``.
+
+    Raises:
+        ValueError: slopes for another number of states, or of another width.
     """
     transitions, influences = linearisation
+    require_shape("slopes", slopes, (*slopes.shape[:-1], transitions.shape[-1]))
+    steps = transitions.shape[-3]
+    if slopes.shape[-2] not in (steps, steps + 1):
+        raise ValueError(
+            f"slopes: expected {steps + 1} states for {steps} steps, got {slopes.shape[-2]}"
+        )
     costate = slopes[..., -1, :]
     gradient = torch.zeros_like(influences[..., 0, 0, :])
     for t in range(slopes.shape[-2] - 2, -1, -1):
@@ -144,8 +159,9 @@ def truncation_bound(rho: float, influence: float, slopes: Tensor, every: int) -
     r"""The bound of ``prop-truncation`` on what cuts take from a gradient.
 
     Args:
-        rho: :math:`\rho` in (0, 1), the largest norm of a transition.
-        influence: :math:`b \ge 0`, the largest norm of an influence.
+        rho: :math:`\rho > 0`, the largest norm of a transition; from 1 on the bound holds as
+            well, but grows like the gradient itself.
+        influence: :math:`g \ge 0`, the largest norm of an influence.
         slopes: norms of :math:`\partial L / \partial s_t`, shape ``(..., H)``.
         every: steps between cuts.
 
@@ -156,14 +172,46 @@ def truncation_bound(rho: float, influence: float, slopes: Tensor, every: int) -
         ValueError: a number out of range.
     """
     require_number("rho", rho, 0.0, strict=True)
-    if rho >= 1:
-        raise ValueError(f"rho: expected a number below 1, got {rho!r}")
     require_number("influence", influence, 0.0)
     require_tensor("slopes", slopes)
     t = torch.arange(slopes.shape[-1], dtype=slopes.dtype, device=slopes.device)
     kept = kept_steps(slopes.shape[-1], every).to(t)
-    lost = rho**kept * (1 - rho ** (t - kept)) / (1 - rho)
+    # Powers from r_t on, summed as such: the closed form has no digits near rho = 1.
+    sums = (rho**t).cumsum(-1)
+    sums = torch.cat([torch.zeros_like(sums[:1]), sums])
+    lost = sums[t.long()] - sums[kept.long()]
     return influence * (slopes * lost).sum(-1)
+
+
+def likelihood_ratio_gradient(
+    means: Tensor, drawn: Tensor, paid: Tensor, deviation: float
+) -> Tensor:
+    r"""The estimate of ``eq-likelihood-ratio`` for normal actions, as a gradient in their means.
+
+    In the parameters it is the sum over the steps of its products with the derivatives of the
+    means. No derivative of the world is taken.
+
+    Args:
+        means: :math:`\mu_\theta(s_t)`, shape ``(..., actions)``.
+        drawn: the actions :math:`\mu_\theta(s_t) + \sigma\epsilon_t`, of the same shape.
+        paid: what each action is judged by, the loss less a baseline :math:`L - b`; shape
+            ``(...)``, or one that broadcasts to it.
+        deviation: :math:`\sigma > 0`.
+
+    Returns:
+        :math:`(L - b)\,\epsilon_t/\sigma`, of the shape of ``means``.
+
+    Raises:
+        TypeError: no floating-point tensor.
+        ValueError: shapes that do not fit, or a deviation that is not positive.
+    """
+    require_tensor("means", means)
+    require_tensor("drawn", drawn)
+    require_shape("drawn", drawn, means.shape)
+    require_tensor("paid", paid, 0)
+    require_broadcast("paid", paid.shape, means.shape[:-1], widens=False)
+    require_number("deviation", deviation, 0.0, strict=True)
+    return paid[..., None] * (drawn - means) / deviation**2
 
 
 def likelihood_ratio_variance(

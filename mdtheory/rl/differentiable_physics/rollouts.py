@@ -21,6 +21,8 @@ from mdtheory.checks import (
 from mdtheory.environments.differentiable import Constants, Differentiable
 
 Acting = Callable[[Tensor], Tensor]
+# Physical constants that may be 0; the others are masses and lengths.
+MAY_VANISH = ("friction", "gravity", "stiffness")
 
 
 class _Clip(torch.autograd.Function):
@@ -46,12 +48,12 @@ class _Clip(torch.autograd.Function):
 def clip_cotangent(value: Tensor, limit: float | Tensor) -> Tensor:
     r"""The identity whose backward pass shortens the cotangent of each sample, ``eq-clip``.
 
-    :math:`\lambda \mapsto \min(1, c / \lVert\lambda\rVert)\,\lambda` along the last axis, entries
-    that are not numbers first replaced by 0. Gradients of gradients are not clipped twice.
+    :math:`\lambda \mapsto \min(1, \kappa / \lVert\lambda\rVert)\,\lambda` along the last axis,
+    entries that are not numbers first replaced by 0. Gradients of gradients are not clipped twice.
 
     Args:
         value: shape ``(..., n)``.
-        limit: :math:`c > 0`, a number or a tensor that broadcasts to the batch ``(...)``;
+        limit: :math:`\kappa > 0`, a number or a tensor that broadcasts to the batch ``(...)``;
             infinity clips nothing.
 
     Returns:
@@ -111,7 +113,7 @@ def rollout(
     Raises:
         TypeError: a state or an argument of another type.
         ValueError: a wrong shape, a count below 1, a clip that is not positive, noise without a
-            generator, or a constant that the world has not.
+            generator, a constant that the world has not or that is out of range.
     """
     require_world(environment)
     require_tensor("state", state)
@@ -128,6 +130,11 @@ def rollout(
         noise = require_scale("noise", noise, state, batch, widens=False, trailing=1)
         if generator is None:
             raise ValueError("generator: expected a torch.Generator for the noise, got None")
+    for name, value in (parameters or {}).items():
+        require_scale(
+            f"parameters[{name!r}]", value, state, batch, strict=name not in MAY_VANISH,
+            widens=False,
+        )  # fmt: skip
     path = [state]
     for t in range(1, steps):
         action = policy(environment.observe(state))

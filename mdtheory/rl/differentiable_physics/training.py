@@ -11,6 +11,7 @@ from torch import Tensor
 from mdtheory.agents import adam, clip_gradients
 from mdtheory.checks import require_count, require_number, require_scale
 from mdtheory.environments.differentiable import Constants, Differentiable
+from mdtheory.rl.differentiable_physics.gradients import likelihood_ratio_gradient
 from mdtheory.rl.differentiable_physics.imitators import (
     Demonstration,
     Imitator,
@@ -80,7 +81,8 @@ def train_ild(
         iterations: gradient steps.
         generator: source of weights and starts; by default one of its own.
         policy: what to start from, left as it is; by default behaviour cloning.
-        alpha: weight of the deviation, a number or one for each seed.
+        alpha: weight of the deviation, a number or one for each seed; 1 with a function, which
+            weighs its terms itself.
         truncation: as for :func:`rollout`, a number or one for each seed.
         step_clip: likewise; it meets the loss of one rollout, not of the mean over them.
         gradient_clip: largest norm of a seed's parameter gradient; infinity clips nothing. A
@@ -105,10 +107,16 @@ def train_ild(
     require_count("iterations", iterations, 0)
     require_count("copies", copies)
     require_number("gradient_clip", gradient_clip, 0.0, strict=True, infinite=True)
-    weights = None if callable(loss) else _weights(loss, seeds, states, alpha)
+    if callable(loss):
+        if isinstance(alpha, Tensor) or alpha != 1.0:
+            raise ValueError(f"alpha: expected 1 with a function for the loss, got {alpha!r}")
+        weights = None
+    else:
+        weights = _weights(loss, seeds, states, alpha)
     shown = environment.features(states)
-    cut = truncation[:, None] if isinstance(truncation, Tensor) else truncation
-    clip = step_clip[:, None] if isinstance(step_clip, Tensor) else step_clip
+    # One for each seed is to meet its copies.
+    cut = truncation[:, None] if isinstance(truncation, Tensor) and truncation.ndim else truncation
+    clip = step_clip[:, None] if isinstance(step_clip, Tensor) and step_clip.ndim else step_clip
     optimiser = _Descent(policy, learning_rate, iterations, gradient_clip)
     losses = states.new_zeros(iterations, seeds)
     norms = torch.zeros_like(losses)
@@ -203,10 +211,10 @@ def train_likelihood_ratio(
             judged = after / after.std((1, 2), keepdim=True).clamp(min=1e-8)
         # The means once more, with a graph: (seeds, copies * steps, actions).
         mean = policy.before_squashing(torch.stack(seen, -2).flatten(1, 2))
-        gap = (torch.stack(drawn, -2).flatten(1, 2) - mean) / deviation
-        log_probability = -0.5 * gap.square().sum(-1)
-        each = (log_probability * judged.flatten(1, 2)).mean(-1)
-        norms[k] = optimiser.step(k, each.sum(), 1)
+        chosen = torch.stack(drawn, -2).flatten(1, 2)
+        slopes = likelihood_ratio_gradient(mean.detach(), chosen, judged.flatten(1, 2), deviation)
+        # Linear in the means, with the estimate as its slopes.
+        norms[k] = optimiser.step(k, (slopes * mean).sum(-1).mean(-1).sum(), 1)
     return ILDRecord(policy, losses, norms)
 
 
@@ -302,6 +310,6 @@ def _payments(features: Tensor, shown: Tensor, alpha: float) -> Tensor:
     """What each visited state is charged, ``(seeds, copies, steps)``; the sum is the loss."""
     wide = shown.expand(*features.shape[:2], *shown.shape)
     apart = torch.cdist(features, wide) / features.shape[-1] ** 0.5
-    charged = alpha * apart.amin(-1) / features.shape[-2]
+    charged: Tensor = alpha * apart.amin(-1) / features.shape[-2]
     charged[..., -1] += apart.amin(-2).mean(-1)
     return charged
