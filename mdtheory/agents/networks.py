@@ -114,15 +114,25 @@ def clip_gradients(parameters: Sequence[Tensor], most: float) -> Tensor:
         The norms before, shape ``(copies,)``.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    # One norm of norms: squares of large gradients would overflow.
-    each = torch.stack([g.flatten(1).abs().amax(-1) for g in gradients]).amax(0)
-    unit = torch.where(each > 0, each, torch.ones_like(each))
-    squares = [(g.flatten(1) / unit[:, None]).square().sum(-1) for g in gradients]
-    norms = torch.stack(squares).sum(0).sqrt() * unit
+    rows = [g.flatten(1) for g in gradients]
+    norms = torch.linalg.vector_norm(torch.stack([_norm(row) for row in rows]), dim=0)
+    limits = torch.finfo(norms.dtype)
+    usual = norms.device.type == "cpu" and bool(
+        ((norms > limits.tiny**0.5 / limits.eps) & norms.isfinite()).all()
+    )
+    if not usual:  # squares may have overflowed or vanished, or to ask would wait for a device
+        each = torch.stack([row.abs().amax(-1) for row in rows]).amax(0)
+        unit = torch.where(each > 0, each, 1.0)
+        scaled = torch.stack([_norm(row / unit[:, None]) for row in rows])
+        norms = torch.linalg.vector_norm(scaled, dim=0) * unit
     scale = (most / (norms + 1e-6)).clamp(max=1)
     for gradient in gradients:
         gradient.mul_(scale.reshape(-1, *(1,) * (gradient.ndim - 1)))
     return norms
+
+
+def _norm(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(rows, dim=-1)
 
 
 def adam(parameters: list[Tensor], learning_rate: float, epsilon: float = 1e-8) -> torch.optim.Adam:

@@ -189,6 +189,15 @@ def test_large_gradients_are_clipped_to_the_length():
     close(parameter.grad, torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]), tolerance=1e-5)
 
 
+def test_lengths_of_tiny_gradients_are_exact():
+    parameter = torch.zeros(2, 3, requires_grad=True)
+    parameter.grad = torch.tensor([[3e-30, 4e-30, 0.0], [0.0, 0.0, 0.0]])
+    before = parameter.grad.clone()
+    norms = clip_gradients([parameter], 1.0)
+    close(norms, torch.tensor([5e-30, 0.0]), (), tolerance=1e-6)
+    assert torch.equal(parameter.grad, before)
+
+
 def rows(first, number, seeds=2):
     count = torch.arange(first, first + number).float()
     wide = count[None, :, None].expand(seeds, number, 1)

@@ -373,9 +373,9 @@ def _deterministic(actions: Tensor, mdp: TabularMDP) -> Tensor:
 def _follow_actions(mdp: TabularMDP, actions: Tensor) -> Tensor:
     if mdp.is_sparse:
         return sparse.follow(mdp.transition, _deterministic(actions, mdp))
-    shape = (*mdp.batch_shape, mdp.states, mdp.actions, mdp.states)
-    rows = mdp.transition.expand(shape)
-    return torch.take_along_dim(rows, actions[..., None, None], -2)[..., 0, :]
+    rows = mdp.transition.expand(*actions.shape, mdp.actions, mdp.states)
+    chosen = actions[..., None, None].expand(*actions.shape, 1, mdp.states)
+    return rows.gather(-2, chosen)[..., 0, :]
 
 
 def _plain_value(mdp: TabularMDP, reward: Tensor, actions: Tensor) -> Tensor:
