@@ -201,15 +201,9 @@ class CommonPayoffGame:
     def sampled_values(
         self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """Action values from sampled ends, as :func:`sampled_action_values` has them.
+        """Action values from sampled ends.
 
         Args:
-            log_policy: one tensor ``(..., rows, actions)`` a player.
-            samples: ends for each action.
-            generator: draws them.
-
-        Returns:
-            One tensor a player, shaped like the policy's.
             log_policy: as in :func:`sampled_action_values`.
             samples: :math:`M`, draws for each row, at least 1.
             generator: draws them.

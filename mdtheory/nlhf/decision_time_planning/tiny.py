@@ -161,17 +161,11 @@ class TinyHanabi:
     def sampled_values(
         self, log_policy: tuple[Tensor, ...], samples: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Action values from sampled cards and replies, as :func:`sampled_action_values` has them.
+        """Action values from sampled cards and replies.
 
         All actions are tried on the same cards and with the same random numbers.
 
         Args:
-            log_policy: the pair of log-probabilities.
-            samples: cards for each row.
-            generator: draws them.
-
-        Returns:
-            Values ``(..., X, A)`` and ``(..., Y, A, B)``.
             log_policy: as in :func:`sampled_action_values`.
             samples: :math:`M`, draws for each row, at least 1.
             generator: draws them.
