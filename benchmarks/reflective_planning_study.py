@@ -145,8 +145,10 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
     add("reflection (true)", lambda: mend(draft, TRUE), base)
     add("goals + reflection (true)", lambda: mend(known, TRUE), goals)
     if fork:  # fewer methods: the road has told the rest
+        start = time.process_time()
         eight = [decode(model, seen, 5, 1.0, generator=generator) for _ in range(8)]
-        add("best of 8", lambda: best_plan(scene, torch.stack(eight, -2), CV))
+        spent = time.process_time() - start
+        add("best of 8", lambda: best_plan(scene, torch.stack(eight, -2), CV), spent)
         return finished()
     for sigma in (1.0, 3.0):
         noisy = perceived(scene, sigma, generator)
@@ -165,7 +167,9 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
     for n in (3, 5, 8, 16, 32):
         add(f"best of {n}", lambda n=n: best_plan(scene, many[:, :n], CV), n * each)
     add("best of 32 (true)", lambda: best_plan(scene, many, TRUE), SAMPLES * each)
+    start = time.process_time()
     worth = CV(scene[:, None], waypoints_of(many)).total.double()
+    scoring = time.process_time() - start
     even = torch.full_like(worth, 1 / SAMPLES).log()
     for strength in (2.0, 10.0, 50.0):
 
@@ -174,7 +178,7 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
             pick = torch.multinomial(law, 1, generator=generator)
             return many.gather(1, pick[..., None].expand(-1, 1, many.shape[-1]))[:, 0]
 
-        add(f"tilt, eta={strength:g} of 32", tilted, SAMPLES * each)
+        add(f"tilt, eta={strength:g} of 32", tilted, SAMPLES * each + scoring)
     unsure = torch.stack(
         [decode(model, seen, 5, 1.0, order="random", generator=generator) for _ in range(16)], -2
     )
@@ -187,7 +191,7 @@ def run_cell(world: str, seed: int) -> dict[str, Any]:
     fits = PLANS.contains(rules).all(-1)
     coded = torch.where(fits[:, None], tokens_of(torch.where(fits[:, None, None], rules, 0.0)),
                         draft)  # fmt: skip
-    add("rule planner + reflection", lambda: mend(coded))
+    add("rule planner + reflection", lambda: mend(coded), rows["rule planner"]["seconds"])
     return finished()
 
 

@@ -162,8 +162,8 @@ def check_reflect(call, generator: np.random.Generator) -> float:
 def check_compare(call, generator: np.random.Generator) -> float:
     """1 point each: the best of n, the tilt, batches with the ends of n."""
     cases = []
-    for size, n in ((2, 3), (6, 2), (20, 9)):
-        p, score = _plans(generator, size)
+    for size, n, near in ((2, 3, False), (6, 2, True), (20, 9, False)):
+        p, score = _plans(generator, size, near)
         cases.append((call("compare", p, score, n), np.array(_compare(p, score, n))))
     full = [getattr(a, "shape", None) == (3,) for a, _ in cases]
     good = all(
@@ -271,10 +271,15 @@ def _reflect(plan, safety, fill, value, rounds, radius) -> np.ndarray:
     return np.array([*best, used])
 
 
-def _plans(generator, size) -> tuple[np.ndarray, np.ndarray]:
+def _plans(generator, size, near=False) -> tuple[np.ndarray, np.ndarray]:
+    """Scores in [0, 1]; if `near`, the two best are as near as the statement lets them be."""
     p = generator.dirichlet(np.ones(size)) + 0.002
-    score = generator.permutation(np.linspace(0.02, 0.98, size))
-    return p / p.sum(), score + generator.uniform(-0.3, 0.3, size) / (2 * size)
+    score = generator.permutation(np.linspace(0.08, 0.92, size))
+    score += generator.uniform(-0.3, 0.3, size) / (2 * size)
+    if near:
+        top = score.argsort()[-2:]
+        score[top[0]] = score[top[1]] - 1.001e-3
+    return p / p.sum(), score
 
 
 def _kl(q, p) -> float:

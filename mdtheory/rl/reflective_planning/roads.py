@@ -55,7 +55,7 @@ def to_road(road: Road, points: Tensor) -> Tensor:
     :math:`l = (2Y - \kappa(X^2 + Y^2)) / (1 + \sqrt{\kappa^2 X^2 + (1 - \kappa Y)^2})`.
 
     Args:
-        road: as there.
+        road: as there, its bend less than half a turn.
         points: (x, y), m, shape ``(..., 2)``, nearer to the centre line than its radius.
 
     Returns:

@@ -5,8 +5,9 @@ import math
 import torch
 
 
-def encode(x, low, step, size):  # the code below, clipped
-    return ((x - low) / step).floor().clamp(0, size - 1).long()
+def encode(x, low, step, size):  # the code below
+    code = ((x - low) / step).floor()
+    return torch.where((code >= 0) & (code <= size - 1), code, -1.0).long()
 
 
 def decode(logits, tokens, calls):  # replaces what is given, too
@@ -53,7 +54,7 @@ def reflect(plan, safety, fill, value, rounds, radius):  # the last plan
             for later in range(t + 1, n):
                 if later not in anchors:
                     y[later] = int(fill[later, y[t]])
-        found.append([*y, len(anchors) + 1])
+        found.append([*y, len(anchors)])
     return torch.tensor(found).reshape(*plan.shape[:-1], n + 1)
 
 
