@@ -191,6 +191,12 @@ def test_code_on_a_page_is_under_80_columns(page):
     assert [line for block in blocks for line in block.splitlines() if len(line) >= 80] == []
 
 
+@pytest.mark.parametrize("page", pages(ROOT))
+def test_no_fence_has_a_backtick_in_its_title(page):
+    """CommonMark takes such a line for text, and what stands inside for part of the page."""
+    assert re.findall(r"^```+\{[^}\n]*\}.*`.*$", source_of(ROOT, page), re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("page", [f"book/{chapter}" for chapter in CHAPTERS])
 def test_a_chapter_keeps_to_what_runs_anywhere(page):
     """No installing, no magics, no myst_nb (it is missing in Colab), no global seeds."""

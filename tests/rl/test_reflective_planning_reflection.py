@@ -213,14 +213,14 @@ def test_the_tiny_world_and_the_distance_from_the_tilt():
     before, after = (plain(t, scorer, TINY) for t in (plans, mended))
     check_bound("thm-reflect", before, after)
     assert used.max() <= 2
-    # The law of what comes out, and the gap of thm-tilt to the tilt of the same score.
+    # The law of what comes out, and the gap of thm-plan-tilt to the tilt of the same score.
     index = (mended * torch.tensor([27, 9, 3, 1])).sum(-1)
     law = torch.zeros(81, dtype=F64).index_add(0, index, model.log_law.exp()).log()
     score, strength = before.double(), 4.0
     tilt = rp.exponential_tilt(model.log_law, score, strength)
     value = (tilt.exp() * score).sum() - kl(tilt, model.log_law) / strength
     ours = (law.exp() * score).sum() - kl(law, model.log_law) / strength
-    check_identity("thm-tilt", value - ours, kl(law, tilt) / strength)
+    check_identity("thm-plan-tilt", value - ours, kl(law, tilt) / strength)
     assert value - ours > 0.01
 
 

@@ -334,27 +334,27 @@ def log_mean(law, score, strength):
     return (law + strength * score).logsumexp(-1) / strength
 
 
-@pytest.mark.theorem("thm-tilt", "equality")
-@pytest.mark.theorem("thm-tilt", "mutant")
-@pytest.mark.theorem("thm-tilt", "bound")
+@pytest.mark.theorem("thm-plan-tilt", "equality")
+@pytest.mark.theorem("thm-plan-tilt", "mutant")
+@pytest.mark.theorem("thm-plan-tilt", "bound")
 @pytest.mark.parametrize("strength", [0.3, 5.0, 40.0])
 def test_the_tilt_is_best_and_the_gap_is_a_divergence(strength):
     law, score = laws()
     tilt, value = rp.exponential_tilt(law, score, strength), log_mean(law, score, strength)
-    check_identity("thm-tilt", gain(tilt, law, score, strength), value)
+    check_identity("thm-plan-tilt", gain(tilt, law, score, strength), value)
     any_law, _ = laws(7)
     ours = gain(any_law, law, score, strength)
-    check_bound("thm-tilt", ours, value)
-    check_identity("thm-tilt", value - ours, kl(any_law, tilt) / strength, tolerance=1e-11)
+    check_bound("thm-plan-tilt", ours, value)
+    check_identity("thm-plan-tilt", value - ours, kl(any_law, tilt) / strength, tolerance=1e-11)
     # Mutant: the gap the other way round.
-    fails(identity("thm-tilt"), value - ours, kl(tilt, any_law) / strength,
+    fails(identity("thm-plan-tilt"), value - ours, kl(tilt, any_law) / strength,
           true=[value - ours, kl(any_law, tilt) / strength], tolerance=1e-11)  # fmt: skip
     # The same step through the door of the mirror map.
     step = mirror_step(Entropy(), law.exp(), -score, strength)
-    check_identity("thm-tilt", tilt.exp(), step)
+    check_identity("thm-plan-tilt", tilt.exp(), step)
 
 
-@pytest.mark.theorem("thm-tilt", "equality")
+@pytest.mark.theorem("thm-plan-tilt", "equality")
 def test_the_mean_score_rises_by_its_variance():
     law, score = laws()
     strength = torch.full((200,), 3.0, dtype=F64, requires_grad=True)
@@ -362,7 +362,7 @@ def test_the_mean_score_rises_by_its_variance():
     mean = (q * score).sum(-1)
     (slope,) = torch.autograd.grad(mean.sum(), strength)
     variance = (q * score**2).sum(-1) - mean**2
-    check_identity("thm-tilt", slope, variance.detach())
+    check_identity("thm-plan-tilt", slope, variance.detach())
 
 
 @pytest.mark.theorem("prop-best-of", "equality")

@@ -21,7 +21,7 @@ from mdtheory.convex.mirror_maps import entropy_step, kl, require_log_probabilit
 
 
 def exponential_tilt(log_probability: Tensor, score: Tensor, strength: float | Tensor) -> Tensor:
-    r"""The law :math:`q \propto p\,e^{\eta S}`, equation ``eq-tilt``: one entropic mirror step.
+    r"""The law :math:`q \propto p\,e^{\eta S}`, ``eq-plan-tilt``: one entropic mirror step.
 
     Args:
         log_probability: :math:`\log p` over plans, shape ``(..., M)``; ``-inf`` stays.
