@@ -197,6 +197,12 @@ def test_no_fence_has_a_backtick_in_its_title(page):
     assert re.findall(r"^```+\{[^}\n]*\}.*`.*$", source_of(ROOT, page), re.MULTILINE) == []
 
 
+@pytest.mark.parametrize("page", pages(ROOT))
+def test_proofs_are_folded_by_a_dropdown_around_them(page):
+    """A proof of the class ``dropdown`` has no title to click, and the page's script stops at it."""
+    assert not re.search(r"\{prf:\w+\}[^\n]*\n(:.*\n)*:class: dropdown", source_of(ROOT, page))
+
+
 @pytest.mark.parametrize("page", [f"book/{chapter}" for chapter in CHAPTERS])
 def test_a_chapter_keeps_to_what_runs_anywhere(page):
     """No installing, no magics, no myst_nb (it is missing in Colab), no global seeds."""
