@@ -199,7 +199,7 @@ def test_no_fence_has_a_backtick_in_its_title(page):
 
 @pytest.mark.parametrize("page", pages(ROOT))
 def test_proofs_are_folded_by_a_dropdown_around_them(page):
-    """A proof of the class ``dropdown`` has no title to click, and the page's script stops at it."""
+    """A proof of the class ``dropdown`` has no title to click; the page's script stops at it."""
     assert not re.search(r"\{prf:\w+\}[^\n]*\n(:.*\n)*:class: dropdown", source_of(ROOT, page))
 
 
